@@ -1,0 +1,40 @@
+"""What several test files share: the repository's folder and the notebooks' definitions."""
+
+import ast
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+torch.set_num_threads(1)  # small tensors, and a machine that may be busy
+
+
+def is_definition(node: ast.stmt) -> bool:
+    """True for imports, functions, classes, and assignments to CONSTANTS or `device`."""
+    if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
+        return True
+    if not isinstance(node, ast.Assign):
+        return False
+    names = [
+        name.id
+        for target in node.targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    ]
+    return all(name.isupper() or name == "device" for name in names)
+
+
+def load_definitions(notebook: str) -> ModuleType:
+    """Runs only the definitions of a notebook in the root folder, no training and no data."""
+    cells = nbformat.read(ROOT / notebook, as_version=4).cells
+    source = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if is_definition(node)]
+    module = ModuleType(Path(notebook).stem)
+    sys.modules[module.__name__] = module  # classes look their module up by its name
+    exec(compile(tree, notebook, "exec"), module.__dict__)  # noqa: S102
+    return module

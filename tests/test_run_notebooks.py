@@ -1,0 +1,112 @@
+"""`make check` and `make execute`: real kernels on small notebooks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from conftest import ROOT
+from nbformat.v4 import new_code_cell, new_notebook
+
+TABLE = """\
+print("measure   asked   our bar   got   verdict")
+print("accuracy of it   > 0.9   >= 0.95   0.97   pass")"""
+COMMAND = [sys.executable, ROOT / "tools/run_notebooks.py"]
+
+
+def write(folder, name, *sources, tag_last=False):
+    cells = [new_code_cell(source, id=f"c{n}") for n, source in enumerate(sources)]
+    if tag_last:
+        cells[-1].metadata["tags"] = ["acceptance"]
+    nbformat.write(new_notebook(cells=cells), folder / name)
+
+
+def run(folder, *arguments):
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_check_goes_on_after_a_failure_and_touches_nothing(tmp_path):
+    write(tmp_path, "bad.ipynb", "x = 1", "import good_neighbour")
+    write(tmp_path, "good.ipynb", "1 + 1", TABLE, tag_last=True)
+    (tmp_path / "good_neighbour.py").write_text("")  # a notebook is alone in its folder
+    (tmp_path / "broken.ipynb").write_text("{")
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.ipynb")}
+    done = run(tmp_path, "bad.ipynb", "broken.ipynb", "good.ipynb")
+    assert done.returncode == 1
+    assert {path: path.read_bytes() for path in before} == before
+    table = done.stdout.splitlines()
+    assert any("bad.ipynb" in line and "failed" in line for line in table)
+    assert any("good.ipynb" in line and "passed" in line for line in table)
+    assert any("accuracy of it" in line and "0.97" in line for line in table)
+    assert "bad.ipynb, cell 2 (c1)" in done.stderr
+    assert "ModuleNotFoundError" in done.stderr
+    assert "broken.ipynb is not a valid notebook" in done.stderr
+
+
+def test_execute_replaces_only_what_ran(tmp_path):
+    write(tmp_path, "bad.ipynb", "1 / 0")
+    write(tmp_path, "good.ipynb", "print(6 * 7)")
+    bad = (tmp_path / "bad.ipynb").read_bytes()
+    assert run(tmp_path, "--in-place", "bad.ipynb", "good.ipynb").returncode == 1
+    assert (tmp_path / "bad.ipynb").read_bytes() == bad
+    cell = nbformat.read(tmp_path / "good.ipynb", 4).cells[0]
+    assert (cell.id, cell.execution_count, cell.outputs[0].text) == ("c0", 1, "42\n")
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    write(tmp_path, "good.ipynb", "1 + 1")
+    (tmp_path / "build").write_text("a file where the folder should be")
+    done = run(tmp_path, "good.ipynb")
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_stops_the_kernel_and_leaves_the_notebook(tmp_path, kind):
+    sleep = "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    write(tmp_path, "long.ipynb", sleep)
+    before = (tmp_path / "long.ipynb").read_bytes()
+    process = subprocess.Popen(
+        [*COMMAND, "--in-place", "long.ipynb"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    pid = tmp_path / "build/run/long/pid"
+    deadline = time.monotonic() + 30
+    while not (pid.is_file() and pid.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kernel = int(pid.read_text())
+    process.send_signal(kind)
+    _, message = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert b"stopped" in message
+    assert (tmp_path / "long.ipynb").read_bytes() == before
+    time.sleep(0.5)
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernel, 0)
+
+
+def make(*arguments):
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_broken_interpreter_is_one_sentence():
+    done = make("check", "VENV=", "PYTHON=/nowhere/python")
+    assert done.returncode != 0
+    assert "PYTHON=/nowhere/python is no Python interpreter" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_make_alone_lists_the_targets():
+    listed = make().stdout
+    for target in ("check", "execute", "pdf", "zip", "test", "clean"):
+        assert f"make {target}" in listed

@@ -1,0 +1,207 @@
+"""run_notebooks.py [--in-place] NOTEBOOK...: runs notebooks headlessly and tabulates results.
+
+Each runs alone in a folder of its own under build/run/, on nbconvert's executor. With
+--in-place, a notebook that ran without error replaces the file it was read from.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import notebooks
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbconvert.preprocessors import ExecutePreprocessor
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+BUILD = Path("build")
+QUIET = 15.0  # seconds between two progress lines where there is no terminal
+
+
+class Board:
+    """Shows notebook, cell i of n, seconds, and the last line that the cell printed."""
+
+    def __init__(self, console: Console):
+        self.console, self.stopped = console, threading.Event()
+        columns = "[bold]{task.description}", "cell {task.completed} of {task.total}"
+        self.progress = Progress(
+            *map(TextColumn, columns),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[line]}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task("", total=0, line="")
+
+    def __enter__(self):
+        self.progress.start()
+        if not self.console.is_terminal:
+            threading.Thread(target=self.print_lines, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.progress.stop()
+
+    def start(self, name: str, cells: int) -> None:
+        self.progress.reset(self.task, description=name, total=cells, line="")
+        if not self.console.is_terminal:
+            print(f"{name}: {cells} cells", flush=True)
+
+    def cell(self, number: int) -> None:
+        self.progress.update(self.task, completed=number, line="")
+
+    def line(self, text: str) -> None:
+        lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+        if lines:
+            self.progress.update(self.task, line=lines[-1].strip()[:100])
+
+    def print_lines(self) -> None:
+        while not self.stopped.wait(QUIET):
+            task = self.progress.tasks[0]
+            where = f"cell {task.completed:.0f} of {task.total:.0f}"
+            seconds = f"{task.elapsed or 0:.0f} s"
+            print(
+                f"{task.description}  {where}  {seconds}  {task.fields['line']}",
+                flush=True,
+            )
+
+
+class Runner(ExecutePreprocessor):
+    """nbconvert's executor, which tells a board what the kernel is doing."""
+
+    def __init__(self, board: Board):
+        super().__init__(
+            timeout=None,
+            kernel_name="python3",
+            record_timing=False,
+            shutdown_kernel="immediate",
+            extra_arguments=["--log-level=ERROR"],  # its socket's warning is not ours
+        )
+        self.board = board
+
+    def preprocess_cell(self, cell, resources, index):
+        # The executor's own handler turns Ctrl-C into a dead kernel: take it back.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        self.failed_at = index
+        if cell.cell_type == "code":
+            self.board.cell(index + 1)
+        return super().preprocess_cell(cell, resources, index)
+
+    def process_message(self, msg, cell, cell_index):
+        content = msg["content"]
+        text = content.get("text") or content.get("data", {}).get("text/plain")
+        kinds = ("stream", "display_data", "update_display_data")
+        if text and msg["msg_type"] in kinds:
+            self.board.line(text)
+        return super().process_message(msg, cell, cell_index)
+
+
+def run(path: Path, board: Board) -> tuple[nbformat.NotebookNode, str]:
+    """Runs one notebook alone in its folder → (the notebook as run, "" or what failed)."""
+    notebook = notebooks.read(path)
+    folder = BUILD / "run" / path.stem
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    board.start(path.name, len(notebook.cells))
+    runner, failure = Runner(board), ""
+    try:
+        notebook, _ = runner.preprocess(notebook, {"metadata": {"path": str(folder)}})
+    except CellExecutionError as error:
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", error.traceback).strip().splitlines()
+        failure = "\n".join(lines[-25:])
+    except DeadKernelError:
+        failure = "The kernel died: it may have run out of memory."
+    if failure:
+        cell = notebook.cells[runner.failed_at]
+        failure = f"{path.name}, cell {runner.failed_at + 1} ({cell.id}):\n{failure}"
+    write(notebook, folder / path.name)
+    return notebook, failure
+
+
+def write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Writes a notebook whole or not at all."""
+    keep = ("kernelspec", "language_info")
+    notebook.metadata = {
+        k: notebook.metadata[k] for k in keep if k in notebook.metadata
+    }
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def results(outcomes: list[tuple[str, str, float, list]]) -> Table:
+    """The closing table: a block a notebook, a line for each result it accepted."""
+    table = Table(title="Results", title_justify="left", padding=(0, 1))
+    for heading in ("notebook", "run", "seconds"):
+        table.add_column(
+            heading, no_wrap=True, justify="right" if heading == "seconds" else "left"
+        )
+    for heading in notebooks.COLUMNS:
+        table.add_column(heading, overflow="fold")
+    for name, verdict, seconds, rows in outcomes:
+        blank = ("",) * len(notebooks.COLUMNS)
+        for number, row in enumerate(rows or [blank]):
+            first = (name, verdict, f"{seconds:.1f}") if number == 0 else ("", "", "")
+            table.add_row(*first, *row, end_section=number == len(rows or [blank]) - 1)
+    return table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("--in-place", action="store_true", help="keep the outputs")
+    arguments = parser.parse_args()
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this interpreter's kernel, no other
+    os.environ["IPYTHONDIR"] = str((BUILD / "ipython").resolve())  # no start-up files
+    console = Console()
+    if not console.is_terminal:
+        console.width = 150
+    outcomes, failures = [], []
+    with Board(console) as board:
+        for path in arguments.notebooks:
+            began, rows = time.monotonic(), []
+            try:
+                notebook, failure = run(path, board)
+                rows = notebooks.acceptance(notebook)
+                if arguments.in_place and not failure:
+                    write(notebook, path)
+            except ValueError as error:
+                failure = f"{error}."
+            except OSError as error:
+                failure = (
+                    f"{error.filename or path} cannot be written: {error.strerror}."
+                )
+            seconds = time.monotonic() - began
+            outcomes.append(
+                (path.name, "failed" if failure else "passed", seconds, rows)
+            )
+            failures += [failure] if failure else []
+    console.print(results(outcomes))
+    for failure in failures:
+        print(f"\n{failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nstopped; the committed notebooks are as they were", file=sys.stderr)
+        sys.exit(130)
