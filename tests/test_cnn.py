@@ -12,6 +12,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import ROOT, load_definitions
 from PIL import Image
 from torch import nn
@@ -42,6 +43,24 @@ def test_block_starts_as_its_shortcut() -> None:
     assert not torch.allclose(block(x), x.relu())
 
 
+def test_block_is_left_out_at_its_rate_in_training_only() -> None:
+    torch.manual_seed(0)
+    block = ns.ResidualBlock(4, 4, 1)
+    nn.init.ones_(block.f[-1].weight)
+    block.f.eval()  # running statistics, so that f(x) is the same each time
+    x = torch.rand(2, 4, 6, 6)
+    with torch.no_grad():
+        kept = F.relu(x + block.f(x) / (1 - ns.SKIP))
+        outs = [block.train(True).f.eval() and block(x) for _ in range(400)]
+        block.eval()
+        same = [torch.equal(block(x), F.relu(x + block.f(x))) for _ in range(50)]
+    skipped = [torch.equal(out, x) for out in outs]
+    assert sum(skipped) / 400 == pytest.approx(ns.SKIP, abs=0.06)
+    for out, gone in zip(outs, skipped, strict=True):
+        assert gone or torch.allclose(out, kept)
+    assert all(same)
+
+
 def test_clipping_gives_the_stages() -> None:
     net = ns.CNN().eval()
     x = torch.randn(1, 3, 64, 64)
@@ -49,7 +68,7 @@ def test_clipping_gives_the_stages() -> None:
         tuple(nn.Sequential(*list(net.children())[:k])(x).shape[1:])
         for k in (1, 2, 3, 4)
     ]
-    assert sizes == [(32, 32, 32), (64, 16, 16), (128, 8, 8), (256, 4, 4)]
+    assert sizes == [(32, 32, 32), (64, 16, 16), (128, 8, 8), (192, 4, 4)]
     whole = nn.Sequential(*net.children())(x)
     torch.testing.assert_close(whole, net(x))
 
@@ -80,6 +99,27 @@ def test_orthogonalise(shape: tuple[int, int]) -> None:
     out = ns.orthogonalise(g)
     values = (u.T @ out @ v.T).diagonal()
     assert values.min() > 0.5 and values.max() < 1.3
+
+
+def test_orthogonalise_is_the_newton_schulz_iteration() -> None:
+    torch.manual_seed(0)
+    g = torch.randn(24, 90, dtype=torch.float64)
+    x = g / g.norm()
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    torch.testing.assert_close(
+        ns.orthogonalise(g.float()), x.float(), atol=0.01, rtol=0
+    )
+
+
+def test_weights_of_a_block_left_out_stay() -> None:
+    used, unused = (nn.Parameter(torch.ones(4, 4, 1, 1)) for _ in range(2))
+    group = {"params": [used, unused], "lr": 0.1, "decay": 0.5, "muon": True}
+    used.grad = torch.randn(4, 4, 1, 1)
+    ns.Muon([group]).step()
+    assert torch.equal(unused, torch.ones(4, 4, 1, 1))
+    assert not torch.equal(used, unused)
 
 
 def test_optimizer_fits_a_few_pictures() -> None:
@@ -151,6 +191,22 @@ def test_average_of_weights() -> None:
     nn.init.zeros_(a.weight), nn.init.ones_(b.weight)
     ns.update_average(a, b, 10**6)
     assert a.weight.item() == pytest.approx(1 - ns.AVERAGE, rel=1e-3)
+
+
+def test_crops_are_the_corners_and_the_centre() -> None:
+    ns.model = lambda x: x.mean((2, 3))[:, :2]  # brightness of what is shown
+    image = torch.zeros(1, 3, 40, 60, dtype=torch.uint8)
+    image[:, :, :20, 30:] = 255  # top right quarter
+    black, white = ns.normalise(torch.tensor([0.0, 255.0]).view(2, 1, 1, 1))[:, 0, 0, 0]
+    for down, across in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        got = ns.look(image, 8, 0.5, down, across)[0, 0]
+        want = white if (down, across) == (0, 1) else black
+        torch.testing.assert_close(got, want)
+    quarter = black + (white - black) / 4
+    torch.testing.assert_close(ns.look(image, 8, 0.5)[0, 0], quarter, atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        ns.look_at_crops(image, 8, 0.5)[0, 0], quarter, atol=0.05, rtol=0
+    )
 
 
 def test_predict() -> None:

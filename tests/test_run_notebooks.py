@@ -1,5 +1,6 @@
 """`make check` and `make execute`: real kernels on small notebooks."""
 
+import json
 import os
 import signal
 import subprocess
@@ -110,3 +111,36 @@ def test_make_alone_lists_the_targets():
     listed = make().stdout
     for target in ("check", "execute", "pdf", "zip", "test", "clean"):
         assert f"make {target}" in listed
+
+
+def test_seeds_are_put_in_and_kept_until_the_code_changes(tmp_path):
+    count = "SEED = 0  # of all\nprint(SEED)"
+    table = TABLE.replace("0.97", '" + str(SEED / 10) + "')
+    write(tmp_path, "good.ipynb", count, table, tag_last=True)
+    before = (tmp_path / "good.ipynb").read_bytes()
+    done = run(tmp_path, "good.ipynb", "--seeds", "1", "2")
+    assert done.returncode == 0, done.stderr
+    assert "good.ipynb, seed 2" in done.stdout
+    assert (tmp_path / "good.ipynb").read_bytes() == before
+    kept = json.loads((tmp_path / "tools/seeds.json").read_text())["good"]["got"]
+    assert kept == {"1": {"accuracy of it": "0.1"}, "2": {"accuracy of it": "0.2"}}
+    write(tmp_path, "good.ipynb", count + "  # changed", table, tag_last=True)
+    assert run(tmp_path, "good.ipynb", "--seeds", "3").returncode == 0
+    kept = json.loads((tmp_path / "tools/seeds.json").read_text())["good"]["got"]
+    assert kept == {"3": {"accuracy of it": "0.3"}}
+
+
+def test_a_notebook_without_a_seed_is_one_sentence(tmp_path):
+    write(tmp_path, "good.ipynb", "1 + 1")
+    done = run(tmp_path, "good.ipynb", "--seeds", "1")
+    assert done.returncode == 1
+    assert "good.ipynb has no line `SEED = ...`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_execute_stamps_seconds_and_machine(tmp_path):
+    write(tmp_path, "good.ipynb", "1 + 1")
+    assert run(tmp_path, "--in-place", "good.ipynb").returncode == 0
+    stamp = nbformat.read(tmp_path / "good.ipynb", 4).metadata["run"]
+    assert stamp["seconds"] >= 0
+    assert "torch" in stamp["machine"]

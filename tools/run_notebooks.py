@@ -1,19 +1,23 @@
-"""run_notebooks.py [--in-place] NOTEBOOK...: runs notebooks headlessly and tabulates results.
+"""run_notebooks.py [--in-place | --seeds N ...] NOTEBOOK...: runs notebooks, tabulates results.
 
 Each runs alone in a folder of its own under build/run/, on nbconvert's executor. With
---in-place, a notebook that ran without error replaces the file it was read from.
+--in-place, a notebook that ran without error replaces the file it was read from. With
+--seeds, each is run once for each seed, put in place of its own in the line `SEED = ...`,
+and what its acceptance cell prints is kept in tools/seeds.json, for the README.
 """
 
 import argparse
 import base64
 import io
 import os
+import platform
 import re
 import shutil
 import signal
 import sys
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -110,16 +114,21 @@ class Runner(ExecutePreprocessor):
         return super().process_message(msg, cell, cell_index)
 
 
-def run(path: Path, board: Board) -> tuple[nbformat.NotebookNode, str]:
+def run(
+    path: Path, board: Board, seed: int | None = None
+) -> tuple[nbformat.NotebookNode, str]:
     """Runs one notebook alone in its folder → (the notebook as run, "" or what failed)."""
     notebook = notebooks.read(path)
-    folder = BUILD / "run" / path.stem
+    name = path.stem if seed is None else f"{path.stem}, seed {seed}"
+    if seed is not None:
+        notebooks.set_seed(notebook, path, seed)
+    folder = BUILD / "run" / name.replace(", ", "-").replace(" ", "-")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    board.start(path.name, len(notebook.cells))
+    board.start(name, len(notebook.cells))
     runner, failure = Runner(board), ""
     try:
         notebook, _ = runner.preprocess(notebook, {"metadata": {"path": str(folder)}})
@@ -150,7 +159,7 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = shrink(output.data["image/png"])
-    keep = ("kernelspec", "language_info")
+    keep = ("kernelspec", "language_info", "run")
     notebook.metadata = {
         k: notebook.metadata[k] for k in keep if k in notebook.metadata
     }
@@ -179,11 +188,48 @@ def results(outcomes: list[tuple[str, str, float, list]]) -> Table:
     return table
 
 
+def machine() -> str:
+    """Cores, processor and versions, for the README."""
+    cores, name = os.cpu_count(), platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        cores = len(os.sched_getaffinity(0))
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
+        name = names[0].strip() if names else name
+    return f"{cores} cores ({name}), Python {platform.python_version()}, torch {version('torch')}"
+
+
+def attempt(
+    path: Path, seed: int | None, in_place: bool, board: Board
+) -> tuple[str, list]:
+    """Runs a notebook and keeps what is to be kept → (what failed or "", its results)."""
+    rows, began = [], time.monotonic()
+    try:
+        notebook, failure = run(path, board, seed)
+        rows = notebooks.acceptance(notebook)
+        seconds = round(time.monotonic() - began)
+        if in_place and not failure:
+            notebook.metadata["run"] = {"seconds": seconds, "machine": machine()}
+            write(notebook, path)
+        if seed is not None and not failure:
+            notebooks.keep_seed(notebooks.read(path), path.stem, seed, rows)
+    except ValueError as error:
+        failure = f"{error}."
+    except OSError as error:
+        failure = f"{error.filename or path} cannot be written: {error.strerror}."
+    return failure, rows
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
     parser.add_argument("--in-place", action="store_true", help="keep the outputs")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, metavar="N", help="run with these seeds instead"
+    )
     arguments = parser.parse_args()
+    if arguments.in_place and arguments.seeds:
+        parser.error("--in-place keeps the notebook's own seed: leave out --seeds")
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this interpreter's kernel, no other
     os.environ["IPYTHONDIR"] = str((BUILD / "ipython").resolve())  # no start-up files
     console = Console()
@@ -192,23 +238,14 @@ def main() -> int:
     outcomes, failures = [], []
     with Board(console) as board:
         for path in arguments.notebooks:
-            began, rows = time.monotonic(), []
-            try:
-                notebook, failure = run(path, board)
-                rows = notebooks.acceptance(notebook)
-                if arguments.in_place and not failure:
-                    write(notebook, path)
-            except ValueError as error:
-                failure = f"{error}."
-            except OSError as error:
-                failure = (
-                    f"{error.filename or path} cannot be written: {error.strerror}."
-                )
-            seconds = time.monotonic() - began
-            outcomes.append(
-                (path.name, "failed" if failure else "passed", seconds, rows)
-            )
-            failures += [failure] if failure else []
+            for seed in arguments.seeds or [None]:
+                began = time.monotonic()
+                failure, rows = attempt(path, seed, arguments.in_place, board)
+                seconds = time.monotonic() - began
+                name = path.name if seed is None else f"{path.name}, seed {seed}"
+                verdict = "failed" if failure else "passed"
+                outcomes.append((name, verdict, seconds, rows))
+                failures += [failure] if failure else []
     console.print(results(outcomes))
     for failure in failures:
         print(f"\n{failure}", file=sys.stderr)

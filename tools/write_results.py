@@ -8,15 +8,43 @@ import notebooks
 BEGIN, END = "<!-- results: written by make execute -->", "<!-- end of results -->"
 
 
+def worst(got: list[str], *bars: str) -> str:
+    """The least of the figures that a bar wants high, the largest of those it wants low."""
+    sign = next((bar[0] for bar in bars if bar[0] in "<>"), None)
+    if len(got) < 2 or sign is None:
+        return ""
+    return f"{(min if sign == '>' else max)(got, key=float)} of {len(got)}"
+
+
 def table(folder: Path) -> str:
-    """The Markdown table of every notebook's acceptance rows."""
-    lines = ["| notebook | measure | asked | our bar | got |", "|---|---|---|---|---|"]
+    """Machine and seconds, and the Markdown table of every notebook's acceptance rows."""
+    lines = ["| notebook | measure | asked | our bar | got | worst of seeds |"]
+    lines.append("|---|---|---|---|---|---|")
+    runs = {}
     for path in sorted(folder.glob("*.ipynb")):
-        rows = notebooks.acceptance(notebooks.read(path))
+        notebook = notebooks.read(path)
+        runs[path.stem] = notebook.metadata.get("run")
+        others = notebooks.got_with_seeds(notebook, path.stem, folder)
+        rows = notebooks.acceptance(notebook)
         for number, (measure, asked, bar, got, _) in enumerate(rows):
             name = f"`{path.stem}`" if number == 0 else ""
-            lines.append(f"| {name} | {measure} | {asked} | {bar} | {got} |")
-    return "\n".join(lines)
+            seeds = [got, *(other[measure] for other in others)]
+            cells = (name, measure, asked, bar, got, worst(seeds, bar, asked))
+            lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    return "\n".join([*machines(runs), "", *lines])
+
+
+def machines(runs: dict[str, dict | None]) -> list[str]:
+    """A line for each machine that the notebooks were run on, with their seconds."""
+    lines = []
+    for name in sorted({run["machine"] for run in runs.values() if run}):
+        seconds = {
+            k: v["seconds"] for k, v in runs.items() if v and v["machine"] == name
+        }
+        each = ", ".join(f"`{k}` {v} s" for k, v in seconds.items())
+        total = sum(seconds.values()) / 60
+        lines.append(f"{name}: {each}; together {total:.0f} minutes.")
+    return lines
 
 
 def main() -> int:
