@@ -15,8 +15,8 @@ def test_results_are_those_of_the_notebooks():
 
 def test_worst_of_seeds_goes_by_the_bar():
     got = ["0.92", "0.9", "10.5"]
-    assert write_results.worst(got, ">= 0.9", "-") == "0.9 of 3"
-    assert write_results.worst(got, "-", "<= 10") == "10.5 of 3"
+    assert write_results.worst(got, ">= 0.9", "-") == "0.9 (of 3)"
+    assert write_results.worst(got, "-", "<= 10") == "10.5 (of 3)"
     assert write_results.worst(["0.92"], ">= 0.9", "-") == ""  # one seed has no worst
     assert write_results.worst(["4", "4"], "4", "-") == ""  # no direction
 

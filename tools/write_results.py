@@ -13,7 +13,7 @@ def worst(got: list[str], *bars: str) -> str:
     sign = next((bar[0] for bar in bars if bar[0] in "<>"), None)
     if len(got) < 2 or sign is None:
         return ""
-    return f"{(min if sign == '>' else max)(got, key=float)} of {len(got)}"
+    return f"{(min if sign == '>' else max)(got, key=float)} (of {len(got)})"
 
 
 def table(folder: Path) -> str:
