@@ -8,6 +8,7 @@ import sys
 import time
 
 import nbformat
+import notebooks
 import pytest
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_notebook
@@ -128,6 +129,17 @@ def test_seeds_are_put_in_and_kept_until_the_code_changes(tmp_path):
     assert run(tmp_path, "good.ipynb", "--seeds", "3").returncode == 0
     kept = json.loads((tmp_path / "tools/seeds.json").read_text())["good"]["got"]
     assert kept == {"3": {"accuracy of it": "0.3"}}
+
+
+def test_a_seeds_result_belongs_to_the_code_that_ran(tmp_path):
+    edit = "import pathlib\nbook = pathlib.Path('../../../good.ipynb')\n"
+    edit += "book.write_text(book.read_text().replace('= 0', '= 00'))"
+    write(tmp_path, "good.ipynb", "SEED = 0", edit, TABLE, tag_last=True)
+    before = notebooks.checksum(nbformat.read(tmp_path / "good.ipynb", 4))
+    assert run(tmp_path, "good.ipynb", "--seeds", "1").returncode == 0
+    kept = json.loads((tmp_path / "tools/seeds.json").read_text())["good"]
+    after = notebooks.checksum(nbformat.read(tmp_path / "good.ipynb", 4))
+    assert kept["code"] == before != after
 
 
 def test_a_notebook_without_a_seed_is_one_sentence(tmp_path):

@@ -97,12 +97,9 @@ def set_seed(notebook: nbformat.NotebookNode, path: Path, seed: int) -> None:
     raise ValueError(f"{path.name} has no line `SEED = ...` to put seed {seed} into")
 
 
-def keep_seed(
-    notebook: nbformat.NotebookNode, name: str, seed: int, rows: list[tuple[str, ...]]
-) -> None:
-    """Adds what a notebook got with another seed to SEEDS; forgets those of older code."""
+def keep_seed(code: str, name: str, seed: int, rows: list[tuple[str, ...]]) -> None:
+    """Adds what code of this checksum got with a seed to SEEDS; forgets other code's."""
     kept = json.loads(SEEDS.read_text()) if SEEDS.exists() else {}
-    code = checksum(notebook)
     if kept.get(name, {}).get("code") != code:
         kept[name] = {"code": code, "got": {}}
     kept[name]["got"][str(seed)] = {row[0]: row[3] for row in rows}

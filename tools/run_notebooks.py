@@ -205,6 +205,7 @@ def attempt(
     """Runs a notebook and keeps what is to be kept → (what failed or "", its results)."""
     rows, began = [], time.monotonic()
     try:
+        code = notebooks.checksum(notebooks.read(path))  # it may be edited meanwhile
         notebook, failure = run(path, board, seed)
         rows = notebooks.acceptance(notebook)
         seconds = round(time.monotonic() - began)
@@ -212,7 +213,7 @@ def attempt(
             notebook.metadata["run"] = {"seconds": seconds, "machine": machine()}
             write(notebook, path)
         if seed is not None and not failure:
-            notebooks.keep_seed(notebooks.read(path), path.stem, seed, rows)
+            notebooks.keep_seed(code, path.stem, seed, rows)
     except ValueError as error:
         failure = f"{error}."
     except OSError as error:
