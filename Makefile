@@ -5,7 +5,7 @@ VENV ?= .venv
 NETID ?=
 SEEDS ?= 1 2
 
-NOTEBOOKS := $(wildcard hw2_moe.ipynb hw2_cnn.ipynb hw2_rnn.ipynb seq_classification.ipynb)
+NOTEBOOKS := $(wildcard hw2_cnn.ipynb hw2_rnn.ipynb seq_classification.ipynb hw2_moe.ipynb)
 IMAGES := $(wildcard ../shared/cats_and_dogs_filtered)
 
 ifneq ($(IMAGES),)

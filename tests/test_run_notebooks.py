@@ -10,6 +10,7 @@ import time
 import nbformat
 import notebooks
 import pytest
+import run_notebooks
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -58,6 +59,43 @@ def test_execute_replaces_only_what_ran(tmp_path):
     assert (tmp_path / "bad.ipynb").read_bytes() == bad
     cell = nbformat.read(tmp_path / "good.ipynb", 4).cells[0]
     assert (cell.id, cell.execution_count, cell.outputs[0].text) == ("c0", 1, "42\n")
+
+
+ONE_THREAD = """\
+class torch:
+    set_num_threads = print
+
+torch.set_num_threads(1)"""
+SPAN = """\
+import pathlib, time
+span = [time.time()]
+time.sleep(2)
+pathlib.Path("span").write_text(f"{span[0]} {time.time()}")"""
+
+
+def span(folder, name):
+    text = (folder / "build/run" / name / "span").read_text()
+    return [float(number) for number in text.split()]
+
+
+@pytest.mark.skipif(run_notebooks.cores() < 2, reason="one core")
+def test_notebooks_of_one_thread_run_side_by_side(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path, f"{name}.ipynb", ONE_THREAD, SPAN)
+    assert run(tmp_path, "a.ipynb", "b.ipynb").returncode == 0
+    (a, a_end), (b, b_end) = span(tmp_path, "a"), span(tmp_path, "b")
+    assert max(a, b) < min(a_end, b_end)
+
+
+def test_others_run_alone_and_first_and_are_shown_in_the_order_asked(tmp_path):
+    write(tmp_path, "a.ipynb", ONE_THREAD, SPAN)
+    for name in ("b", "c"):
+        write(tmp_path, f"{name}.ipynb", SPAN)
+    done = run(tmp_path, "a.ipynb", "b.ipynb", "c.ipynb")
+    spans = [time for name in ("b", "c", "a") for time in span(tmp_path, name)]
+    assert spans == sorted(spans)
+    rows = [line for line in done.stdout.splitlines() if "passed" in line]
+    assert [row.split()[1] for row in rows] == ["a.ipynb", "b.ipynb", "c.ipynb"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):

@@ -1,7 +1,8 @@
 """run_notebooks.py [--in-place | --seeds N ...] NOTEBOOK...: runs notebooks, tabulates results.
 
-Each runs alone in a folder of its own under build/run/, on nbconvert's executor. With
---in-place, a notebook that ran without error replaces the file it was read from. With
+Each runs alone in a folder of its own under build/run/, on nbconvert's executor; those
+that use one thread run side by side, as many as there are cores, the others one by one.
+With --in-place, a notebook that ran without error replaces the file it was read from. With
 --seeds, each is run once for each seed, put in place of its own in the line `SEED = ...`,
 and what its acceptance cell prints is kept in tools/seeds.json, for the README.
 """
@@ -17,16 +18,21 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import nbformat
 import notebooks
+import psutil
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert.preprocessors import ExecutePreprocessor
 from PIL import Image
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 BUILD = Path("build")
@@ -34,7 +40,7 @@ QUIET = 15.0  # seconds between two progress lines where there is no terminal
 
 
 class Board:
-    """Shows notebook, cell i of n, seconds, and the last line that the cell printed."""
+    """A line a running notebook: name, cell i of n, seconds, last line that was printed."""
 
     def __init__(self, console: Console):
         self.console, self.stopped = console, threading.Event()
@@ -47,7 +53,6 @@ class Board:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.task = self.progress.add_task("", total=0, line="")
 
     def __enter__(self):
         self.progress.start()
@@ -59,34 +64,28 @@ class Board:
         self.stopped.set()
         self.progress.stop()
 
-    def start(self, name: str, cells: int) -> None:
-        self.progress.reset(self.task, description=name, total=cells, line="")
+    @contextmanager
+    def task(self, name: str, cells: int) -> Iterator[TaskID]:
         if not self.console.is_terminal:
             print(f"{name}: {cells} cells", flush=True)
-
-    def cell(self, number: int) -> None:
-        self.progress.update(self.task, completed=number, line="")
-
-    def line(self, text: str) -> None:
-        lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
-        if lines:
-            self.progress.update(self.task, line=lines[-1].strip()[:100])
+        task = self.progress.add_task(name, total=cells, line="")
+        try:
+            yield task
+        finally:
+            self.progress.remove_task(task)
 
     def print_lines(self) -> None:
         while not self.stopped.wait(QUIET):
-            task = self.progress.tasks[0]
-            where = f"cell {task.completed:.0f} of {task.total:.0f}"
-            seconds = f"{task.elapsed or 0:.0f} s"
-            print(
-                f"{task.description}  {where}  {seconds}  {task.fields['line']}",
-                flush=True,
-            )
+            for task in self.progress.tasks:
+                where = f"cell {task.completed:.0f} of {task.total:.0f}"
+                seconds, line = f"{task.elapsed or 0:.0f} s", task.fields["line"]
+                print(f"{task.description}  {where}  {seconds}  {line}", flush=True)
 
 
 class Runner(ExecutePreprocessor):
     """nbconvert's executor, which tells a board what the kernel is doing."""
 
-    def __init__(self, board: Board):
+    def __init__(self, board: Board, task: TaskID):
         super().__init__(
             timeout=None,
             kernel_name="python3",
@@ -94,23 +93,23 @@ class Runner(ExecutePreprocessor):
             shutdown_kernel="immediate",
             extra_arguments=["--log-level=ERROR"],  # its socket's warning is not ours
         )
-        self.board = board
+        self.board, self.task = board, task
 
     def preprocess_cell(self, cell, resources, index):
-        # The executor's own handler turns Ctrl-C into a dead kernel: take it back.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         self.failed_at = index
+        if self.board.stopped.is_set():
+            raise DeadKernelError("stopped")
         if cell.cell_type == "code":
-            self.board.cell(index + 1)
+            self.board.progress.update(self.task, completed=index + 1, line="")
         return super().preprocess_cell(cell, resources, index)
 
     def process_message(self, msg, cell, cell_index):
         content = msg["content"]
         text = content.get("text") or content.get("data", {}).get("text/plain")
         kinds = ("stream", "display_data", "update_display_data")
-        if text and msg["msg_type"] in kinds:
-            self.board.line(text)
+        lines = [line for line in re.split(r"[\r\n]+", text or "") if line.strip()]
+        if lines and msg["msg_type"] in kinds:
+            self.board.progress.update(self.task, line=lines[-1].strip()[:100])
         return super().process_message(msg, cell, cell_index)
 
 
@@ -128,15 +127,16 @@ def run(
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    board.start(name, len(notebook.cells))
-    runner, failure = Runner(board), ""
-    try:
-        notebook, _ = runner.preprocess(notebook, {"metadata": {"path": str(folder)}})
-    except CellExecutionError as error:
-        lines = re.sub(r"\x1b\[[0-9;]*m", "", error.traceback).strip().splitlines()
-        failure = "\n".join(lines[-25:])
-    except DeadKernelError:
-        failure = "The kernel died: it may have run out of memory."
+    failure, resources = "", {"metadata": {"path": str(folder)}}
+    with board.task(name, len(notebook.cells)) as task:
+        runner = Runner(board, task)
+        try:
+            notebook, _ = runner.preprocess(notebook, resources)
+        except CellExecutionError as error:
+            lines = re.sub(r"\x1b\[[0-9;]*m", "", error.traceback).strip().splitlines()
+            failure = "\n".join(lines[-25:])
+        except DeadKernelError:
+            failure = "The kernel died: it may have run out of memory."
     if failure:
         cell = notebook.cells[runner.failed_at]
         failure = f"{path.name}, cell {runner.failed_at + 1} ({cell.id}):\n{failure}"
@@ -171,45 +171,56 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def results(outcomes: list[tuple[str, str, float, list]]) -> Table:
+def results(outcomes: list[tuple[str, float, list, str]], minutes: float) -> Table:
     """The closing table: a block a notebook, a line for each result it accepted."""
-    table = Table(title="Results", title_justify="left", padding=(0, 1))
+    title = f"Results, after {minutes:.1f} minutes in all"
+    table = Table(title=title, title_justify="left", padding=(0, 1))
     for heading in ("notebook", "run", "seconds"):
         table.add_column(
             heading, no_wrap=True, justify="right" if heading == "seconds" else "left"
         )
     for heading in notebooks.COLUMNS:
         table.add_column(heading, overflow="fold")
-    for name, verdict, seconds, rows in outcomes:
-        blank = ("",) * len(notebooks.COLUMNS)
+    for name, seconds, rows, failure in outcomes:
+        verdict, blank = (
+            "failed" if failure else "passed",
+            ("",) * len(notebooks.COLUMNS),
+        )
         for number, row in enumerate(rows or [blank]):
             first = (name, verdict, f"{seconds:.1f}") if number == 0 else ("", "", "")
             table.add_row(*first, *row, end_section=number == len(rows or [blank]) - 1)
     return table
 
 
+def cores() -> int:
+    """How many processor cores this program may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def machine() -> str:
     """Cores, processor and versions, for the README."""
-    cores, name = os.cpu_count(), platform.processor() or platform.machine()
+    name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
-        cores = len(os.sched_getaffinity(0))
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
         name = names[0].strip() if names else name
-    return f"{cores} cores ({name}), Python {platform.python_version()}, torch {version('torch')}"
+    return f"{cores()} cores ({name}), Python {platform.python_version()}, torch {version('torch')}"
 
 
 def attempt(
     path: Path, seed: int | None, in_place: bool, board: Board
-) -> tuple[str, list]:
-    """Runs a notebook and keeps what is to be kept → (what failed or "", its results)."""
-    rows, began = [], time.monotonic()
+) -> tuple[str, float, list, str]:
+    """Runs a notebook, keeps what is to be kept → (name, seconds, results, what failed)."""
+    name = path.name if seed is None else f"{path.name}, seed {seed}"
+    failure, rows, began = "", [], time.monotonic()
     try:
         code = notebooks.checksum(notebooks.read(path))  # it may be edited meanwhile
         notebook, failure = run(path, board, seed)
         rows = notebooks.acceptance(notebook)
-        seconds = round(time.monotonic() - began)
         if in_place and not failure:
+            seconds = round(time.monotonic() - began)
             notebook.metadata["run"] = {"seconds": seconds, "machine": machine()}
             write(notebook, path)
         if seed is not None and not failure:
@@ -218,7 +229,28 @@ def attempt(
         failure = f"{error}."
     except OSError as error:
         failure = f"{error.filename or path} cannot be written: {error.strerror}."
-    return failure, rows
+    return name, time.monotonic() - began, rows, failure
+
+
+def attempt_all(jobs: list[tuple], in_place: bool, board: Board) -> list[tuple]:
+    """Attempts (path, seed) for each job, those of one thread side by side, in order."""
+    small = [job for job in jobs if notebooks.takes_one_thread(job[0])]
+    large = [job for job in jobs if job not in small]
+    done = {}
+    for group, at_once in (large, 1), (small, cores()):
+        with ThreadPoolExecutor(at_once) as pool:
+            futures = {
+                job: pool.submit(attempt, *job, in_place, board) for job in group
+            }
+            try:
+                done |= {job: future.result() for job, future in futures.items()}
+            except KeyboardInterrupt:
+                board.stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                for child in psutil.Process().children(recursive=True):
+                    child.kill()
+                raise
+    return [done[job] for job in jobs]
 
 
 def main() -> int:
@@ -233,21 +265,16 @@ def main() -> int:
         parser.error("--in-place keeps the notebook's own seed: leave out --seeds")
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this interpreter's kernel, no other
     os.environ["IPYTHONDIR"] = str((BUILD / "ipython").resolve())  # no start-up files
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
     if not console.is_terminal:
         console.width = 150
-    outcomes, failures = [], []
+    began = time.monotonic()
+    jobs = list(product(arguments.notebooks, arguments.seeds or [None]))
     with Board(console) as board:
-        for path in arguments.notebooks:
-            for seed in arguments.seeds or [None]:
-                began = time.monotonic()
-                failure, rows = attempt(path, seed, arguments.in_place, board)
-                seconds = time.monotonic() - began
-                name = path.name if seed is None else f"{path.name}, seed {seed}"
-                verdict = "failed" if failure else "passed"
-                outcomes.append((name, verdict, seconds, rows))
-                failures += [failure] if failure else []
-    console.print(results(outcomes))
+        outcomes = attempt_all(jobs, arguments.in_place, board)
+    console.print(results(outcomes, (time.monotonic() - began) / 60))
+    failures = [failure for *_, failure in outcomes if failure]
     for failure in failures:
         print(f"\n{failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -257,5 +284,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("\nstopped; the committed notebooks are as they were", file=sys.stderr)
+        print("\nstopped; what had not run to its end is as it was", file=sys.stderr)
         sys.exit(130)

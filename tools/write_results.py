@@ -42,8 +42,7 @@ def machines(runs: dict[str, dict | None]) -> list[str]:
             k: v["seconds"] for k, v in runs.items() if v and v["machine"] == name
         }
         each = ", ".join(f"`{k}` {v} s" for k, v in seconds.items())
-        total = sum(seconds.values()) / 60
-        lines.append(f"{name}: {each}; together {total:.0f} minutes.")
+        lines.append(f"{name}: {each}.")
     return lines
 
 
