@@ -265,7 +265,8 @@ def main() -> int:
         parser.error("--in-place keeps the notebook's own seed: leave out --seeds")
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this interpreter's kernel, no other
     os.environ["IPYTHONDIR"] = str((BUILD / "ipython").resolve())  # no start-up files
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for kind in signal.SIGINT, signal.SIGTERM:  # the first is ignored under `&`
+        signal.signal(kind, signal.default_int_handler)
     console = Console()
     if not console.is_terminal:
         console.width = 150
