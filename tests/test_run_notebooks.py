@@ -84,14 +84,16 @@ def span(folder, name):
 def test_one_thread_side_by_side_others_before_and_alone_shown_as_asked(tmp_path):
     for name in ("a", "b"):
         write(tmp_path, f"{name}.ipynb", ONE_THREAD, SPAN)
-    write(tmp_path, "c.ipynb", SPAN)
-    done = run(tmp_path, "a.ipynb", "b.ipynb", "c.ipynb")
+    for name in ("c", "d"):
+        write(tmp_path, f"{name}.ipynb", SPAN)
+    done = run(tmp_path, "a.ipynb", "b.ipynb", "c.ipynb", "d.ipynb")
     assert done.returncode == 0, done.stderr
-    (a, a_end), (b, b_end), (_, c_end) = (span(tmp_path, name) for name in "abc")
-    assert c_end < min(a, b)
+    spans = [span(tmp_path, name) for name in ("a", "b", "c", "d")]
+    (a, a_end), (b, b_end), (_, c_end), (d, d_end) = spans
+    assert c_end < d < d_end < min(a, b)
     assert (max(a, b) < min(a_end, b_end)) == (run_notebooks.cores() > 1)
     rows = [line for line in done.stdout.splitlines() if "passed" in line]
-    assert [row.split()[1] for row in rows] == ["a.ipynb", "b.ipynb", "c.ipynb"]
+    assert [row.split()[1][0] for row in rows] == ["a", "b", "c", "d"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
