@@ -24,7 +24,7 @@ READY := $(VENV)/installed
 TEST_READY := $(VENV)/installed-tests
 endif
 
-.PHONY: help check execute seeds pdf zip test clean interpreter
+.PHONY: help check execute seeds pdf tex zip test clean interpreter
 .DEFAULT_GOAL := help
 
 help:
@@ -48,8 +48,11 @@ seeds: $(READY)
 	@$(PY) tools/run_notebooks.py $(NOTEBOOKS) --seeds $(SEEDS)
 	@$(PY) tools/write_results.py
 
-pdf: $(READY)
+pdf: tex $(READY)
 	@$(PY) tools/build_pdf.py
+
+tex: interpreter
+	@$(PYTHON) tools/build_pdf.py tex
 
 zip: $(READY)
 	@$(PY) tools/make_zip.py "$$NETID"
@@ -71,7 +74,8 @@ interpreter:
 $(VENV)/installed: requirements.txt | interpreter
 	@echo "setting up $(VENV) (once; some minutes and about 6 GB)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
-	@$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.txt
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --upgrade pip
+	@$(VENV)/bin/python -m pip install -r requirements.txt
 	@touch $@
 
 $(VENV)/installed-tests: tests/requirements.txt $(VENV)/installed

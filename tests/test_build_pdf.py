@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import build_pdf
 import pypdf
@@ -176,6 +178,22 @@ def test_missing_tex_gives_the_command(monkeypatch, user, apt):
     )
     assert build_pdf.PACKAGES in message
     assert "\n" not in message
+
+
+def test_missing_tex_is_said_before_anything_is_set_up(tmp_path):
+    """`make pdf` where neither TeX nor apt-get is found: one sentence, and no .venv yet."""
+    done = subprocess.run(
+        [shutil.which("make"), "pdf", f"PYTHON={sys.executable}", f"VENV={tmp_path}/v"],
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("TeX lacks latexmk")
+    assert "setting up" not in done.stdout
+    assert not (tmp_path / "v").exists()
 
 
 def test_missing_tex_is_installed_where_it_can_be(monkeypatch):

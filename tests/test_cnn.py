@@ -340,7 +340,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def serve(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 
     def give(body: bytes | None, sent: int | None = None) -> str:
         server.body, server.sent = body, sent
