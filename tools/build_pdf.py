@@ -1,22 +1,22 @@
 """build_pdf.py: builds hw2_theory.pdf from hw2_theory.tex, the same bytes each time.
 
-`build_pdf.py tex` only sees to it that TeX is there; any Python will do for that.
-
-The PDF's information dictionary carries the SHA-256 of the source that it was built from.
-An earlier PDF is replaced only by one whose build left no error and no warning.
+The PDF carries the SHA-256 of the source that it was built from, in plain text. An
+earlier PDF is replaced only by one whose build left no error and no warning. Needs Python
+alone, and TeX, which it installs where it can.
 """
 
 import hashlib
-import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-NAME = "hw2_theory"
+import notebooks
+
+TEX, PDF = Path("hw2_theory.tex"), Path("hw2_theory.pdf")
 KEY = "/SourceSHA256"
 PACKAGES = "latexmk texlive-latex-recommended texlive-pictures lmodern"
 INSTALL = f"apt-get install -y --no-install-recommends {PACKAGES}"
@@ -37,14 +37,53 @@ def source_checksum(tex: Path) -> str:
 
 def pdf_checksum(pdf: Path) -> str | None:
     """SHA-256 of the source that a PDF was built from; None where it carries none."""
-    import pypdf
+    found = re.search(KEY.encode() + rb" *\((\w*)\)", pdf.read_bytes())
+    return found[1].decode() if found else None
 
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # one sentence is enough
+
+def pdf_objects(pdf: Path) -> bytes:
+    """A PDF's bytes, and after them what its compressed streams hold."""
+    content = pdf.read_bytes()
+    parts = [content]
+    for start in re.finditer(rb"stream\r?\n", content):
+        try:
+            parts.append(zlib.decompressobj().decompress(content[start.end() :]))
+        except zlib.error:
+            continue  # a stream of another kind
+    return b"\n".join(parts)
+
+
+def pdf_problems(pdf: Path, tex: Path) -> list[str]:
+    """What is wrong with the PDF or its source, a sentence each."""
     try:
-        value = (pypdf.PdfReader(pdf).metadata or {}).get(KEY)
-    except Exception as error:  # pypdf lets many kinds through on a damaged file
-        raise ValueError(f"{pdf.name} cannot be read as a PDF") from error
-    return None if value is None else str(value)
+        source = tex.read_text(encoding="utf-8")
+        checksum = source_checksum(tex)
+    except FileNotFoundError:
+        return [f"{tex} is missing: restore it (`git checkout {tex}`)"]
+    except (OSError, UnicodeError) as error:
+        return [f"{tex} cannot be read: {error}"]
+    if word := notebooks.UNFINISHED.search(source):
+        line = source.count("\n", 0, word.start()) + 1
+        return [
+            f"{tex} still holds a {word[0]} in line {line}: finish it, then `make pdf`"
+        ]
+    try:
+        built_from = pdf_checksum(pdf)
+        objects = pdf_objects(pdf)
+    except FileNotFoundError:
+        return [f"{pdf} is missing: run `make pdf`"]
+    except OSError as error:
+        return [f"{pdf} cannot be read: {error.strerror}"]
+    if built_from != checksum:
+        return [f"{pdf} was not built from the present {tex}: run `make pdf`"]
+    marks = [
+        re.sub(r"([()])", r"\\\1", question)
+        for question in re.findall(r"(?m)^\\question\{(.*?)\}", source)
+    ]
+    lost = [mark for mark in marks if f"({mark}.".encode() not in objects]
+    if lost or not re.search(rb"/Type ?/Page\b", objects):
+        return [f"{pdf} lacks pages or the answer to a question: run `make pdf`"]
+    return []
 
 
 def missing_tex() -> list[str]:
@@ -143,14 +182,11 @@ def build(tex: Path, pdf: Path, work: Path) -> None:
 
 
 def main() -> None:
-    tex, pdf = ROOT / f"{NAME}.tex", ROOT / f"{NAME}.pdf"
-    if not tex.is_file():
-        raise SystemExit(f"{tex.name} is missing: restore it")
+    if not TEX.is_file():
+        raise SystemExit(f"{TEX} is missing: restore it (`git checkout {TEX}`)")
     provide_tex()
-    if sys.argv[1:] == ["tex"]:
-        return
-    build(tex, pdf, ROOT / "build" / "pdf")
-    print(f"{pdf.name}: {pdf.stat().st_size / 1024:.0f} KiB")
+    build(TEX, PDF, Path("build/pdf"))
+    print(f"{PDF}: {PDF.stat().st_size / 1024:.0f} KiB")
 
 
 if __name__ == "__main__":

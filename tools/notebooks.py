@@ -1,129 +1,192 @@
-"""What a notebook file says of itself: shared by the runner, the packer and the tests."""
+"""What a notebook file says of itself, read with Python's standard library alone.
+
+Every tool works on the current folder: make runs them in the project's own.
+"""
 
 import hashlib
 import json
+import os
 import re
-import threading
 from pathlib import Path
 
-import nbformat
-from nbformat import ValidationError
+NAMES = ("hw2_moe", "hw2_cnn", "hw2_rnn", "seq_classification")
+NOTEBOOKS = tuple(f"{name}.ipynb" for name in NAMES)
+RESULTS = "application/vnd.hw2.results+json"  # the closing table, as data
+COLUMNS = {
+    "measures": ("measure", "asked", "bar", "got", "verdict"),
+    "claims": ("claim", "figures", "verdict"),
+}
+VERDICTS = {
+    "measures": ("pass", "below our bar", "FAIL", "stand-in"),
+    "claims": ("holds", "does not hold here", "stand-in"),
+}
+UNFINISHED = re.compile(r"\b(?:todos?|fixme)\b", re.IGNORECASE)
 
-STAND_IN = "STAND-IN DATA"  # hw2_cnn.ipynb prints this when it had no real images
-COLUMNS = ("measure", "asked", "our bar", "got", "verdict")
-SEEDS = Path("tools/seeds.json")  # results with other seeds: see keep_seed
-SEEDS_LOCK = threading.Lock()
+
+def text(value: str | list) -> str:
+    """A text, which the file may hold whole or as a list of lines."""
+    if not isinstance(value, (str, list)):
+        raise TypeError(f"{value!r:.40} stands where a text should")
+    return "".join(value)
 
 
-def read(path: Path) -> nbformat.NotebookNode:
-    """Reads and validates a notebook; ValueError with one sentence if it is none."""
+def tidy_output(output: dict) -> dict:
+    """An output with its texts whole; what it lacks raises an error."""
+    kind = output["output_type"]
+    if kind == "stream":
+        return output | {"text": text(output["text"])}
+    if kind == "error":
+        return output | {"traceback": [text(line) for line in output["traceback"]]}
+    data = {
+        key: value if key.endswith("json") else text(value)
+        for key, value in output["data"].items()
+    }
+    return output | {"data": data}
+
+
+def read(path: Path) -> dict:
+    """Reads a notebook, its texts whole; ValueError with a phrase if it is none."""
     try:
-        notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
+        notebook = json.loads(path.read_bytes())
+        if notebook["nbformat"] != 4:
+            raise ValueError(f"its format is {notebook['nbformat']!r:.20}, not 4")
+        for cell in notebook["cells"]:
+            cell["source"] = text(cell["source"])
+            cell["metadata"] = dict(cell["metadata"])
+            if cell["cell_type"] == "code":
+                cell["outputs"] = [tidy_output(output) for output in cell["outputs"]]
+                cell.setdefault("execution_count", None)
+        notebook["metadata"] = dict(notebook["metadata"])
+    except FileNotFoundError:
+        raise ValueError("is missing") from None
     except OSError as error:
-        raise ValueError(f"{path.name} cannot be read: {error.strerror}") from None
-    except (ValueError, AttributeError, KeyError, TypeError, ValidationError) as error:
-        reason = str(error).strip().splitlines()[0][:120] or type(error).__name__
-        raise ValueError(f"{path.name} is not a valid notebook: {reason}") from None
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        reason = f"is not a valid notebook: {type(error).__name__}, {error}"
+        raise ValueError(" ".join(reason.split())[:160]) from None
     return notebook
 
 
-def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def code_cells(notebook: dict) -> list[dict]:
     """The code cells that hold anything, in order."""
-    cells = (cell for cell in notebook.cells if cell.cell_type == "code")
-    return [cell for cell in cells if cell.source.strip()]
+    cells = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    return [cell for cell in cells if cell["source"].strip()]
 
 
-def text_of(output: nbformat.NotebookNode) -> str:
+def text_of(output: dict) -> str:
     """The plain text of an output: a stream's, or what stands beside a richer form."""
-    if output.output_type == "stream":
-        return output.text
-    if output.output_type == "error":
-        return "\n".join(output.traceback)
-    return "\n".join(
-        output.data[kind] for kind in ("text/plain", "text/html") if kind in output.data
+    if output["output_type"] == "stream":
+        return output["text"]
+    if output["output_type"] == "error":
+        return "\n".join(output["traceback"])
+    return output["data"].get("text/plain", "")
+
+
+def results(notebook: dict) -> dict[str, list[dict[str, str]]]:
+    """The closing table, see COLUMNS; ValueError with a phrase where it cannot be read."""
+    outputs = [output for cell in code_cells(notebook) for output in cell["outputs"]]
+    tables = [o["data"][RESULTS] for o in outputs if RESULTS in o.get("data", ())]
+    if not tables:
+        raise ValueError("shows no closing table")
+    table = tables[-1]
+    if not isinstance(table, dict) or set(table) != set(COLUMNS):
+        raise ValueError(f"has a closing table without {' and '.join(COLUMNS)}")
+    for kind, columns in COLUMNS.items():
+        for row in table[kind]:
+            if not (
+                isinstance(row, dict)
+                and set(row) == set(columns)
+                and all(isinstance(value, str) and value for value in row.values())
+                and row["verdict"] in VERDICTS[kind]
+            ):
+                raise ValueError(f"has a row in its closing table unlike others: {row}")
+    if not table["measures"]:
+        raise ValueError("has a closing table without a measure")
+    return table
+
+
+def missed(table: dict) -> list[str]:
+    """The measures that miss what the assignment asks."""
+    return [row["measure"] for row in table["measures"] if row["verdict"] == "FAIL"]
+
+
+def checksum(parts: list) -> str:
+    """SHA-256 of texts, blind to line ends and to blanks at the ends of lines."""
+    tidied = ("\n".join(map(str.rstrip, part.strip().splitlines())) for part in parts)
+    return hashlib.sha256("\0".join(tidied).encode()).hexdigest()
+
+
+def code_checksum(notebook: dict) -> str:
+    """Of the code cells' sources: no front end changes these by itself."""
+    return checksum([cell["source"] for cell in code_cells(notebook)])
+
+
+def outputs_checksum(notebook: dict) -> str:
+    """Of printed text and pictures, whatever pieces a front end puts them in.
+
+    The runner compresses pictures anew, so a run in a front end never has its bytes.
+    """
+    parts = []
+    for cell in code_cells(notebook):
+        streams = [o["text"] for o in cell["outputs"] if o["output_type"] == "stream"]
+        parts.append("".join(streams))
+        data = [output.get("data", {}) for output in cell["outputs"]]
+        parts += [d[k] for d in data for k in ("text/plain", "image/png") if k in d]
+    return checksum(parts)
+
+
+def is_outdated(notebook: dict) -> bool:
+    """Whether the code was edited since the runner made the outputs that it still has."""
+    stamp = notebook["metadata"].get("run")
+    return (
+        isinstance(stamp, dict)
+        and {"code", "outputs"} <= set(stamp)
+        and stamp["code"] != code_checksum(notebook)
+        and stamp["outputs"] == outputs_checksum(notebook)
     )
 
 
-def acceptance(notebook: nbformat.NotebookNode) -> list[tuple[str, ...]]:
-    """The rows of the table that the cell tagged `acceptance` printed, see COLUMNS."""
-    tagged = [
-        cell
-        for cell in code_cells(notebook)
-        if "acceptance" in cell.metadata.get("tags", [])
-    ]
-    text = "\n".join(text_of(output) for cell in tagged for output in cell.outputs)
-    rows = (tuple(re.split(r"\s{2,}", line.strip())) for line in text.splitlines())
-    return [row for row in rows if len(row) == len(COLUMNS) and row != COLUMNS]
-
-
-def faults(notebook: nbformat.NotebookNode) -> list[str]:
+def faults(notebook: dict) -> list[str]:
     """Why a notebook is not fit to be handed in, a phrase each; [] if it is."""
     cells = code_cells(notebook)
-    outputs = [output for cell in cells for output in cell.outputs]
-    counts = [cell.execution_count for cell in cells]
+    counts = [cell["execution_count"] for cell in cells]
     found = []
-    if not cells:
-        found.append("holds no code")
-    elif None in counts:
-        found.append(
-            f"has a cell that was never run (code cell {counts.index(None) + 1})"
-        )
+    if None in counts:
+        number = counts.index(None) + 1
+        found.append(f"has a cell that was never run (code cell {number})")
     elif counts != list(range(1, len(cells) + 1)):
-        found.append("was not run from top to bottom in one go")
+        found.append("was not run from top to bottom in a fresh kernel")
+    elif is_outdated(notebook):
+        found.append("has code that was edited and not run again")
     for number, cell in enumerate(cells, 1):
-        errors = [output for output in cell.outputs if output.output_type == "error"]
-        found += [f"ends in {error.ename} in code cell {number}" for error in errors]
-    for number, cell in enumerate(notebook.cells, 1):
-        if re.search(r"\bTODO\b", cell.source):
-            found.append(f"still holds a TODO in cell {number}")
-    if any(STAND_IN in text_of(output) for output in outputs):
-        found.append("holds results from stand-in data, not from the real images")
-    return found
-
-
-def takes_one_thread(path: Path) -> bool:
-    """Whether the notebook leaves the other cores alone: its line that says so."""
+        errors = [o for o in cell["outputs"] if o["output_type"] == "error"]
+        found += [f"ends in {o.get('ename')} in code cell {number}" for o in errors]
+    for number, cell in enumerate(notebook["cells"], 1):
+        if word := UNFINISHED.search(cell["source"]):
+            found.append(f"still holds a {word[0]} in cell {number}")
     try:
-        cells = code_cells(read(path))
-    except ValueError:
-        return False
-    line = re.compile(r"^torch\.set_num_threads\(1\)", re.MULTILINE)
-    return any(line.search(cell.source) for cell in cells)
-
-
-def checksum(notebook: nbformat.NotebookNode) -> str:
-    """Of the code, so that results of other code are known as such."""
-    code = "\0".join(cell.source for cell in code_cells(notebook))
-    return hashlib.sha256(code.encode()).hexdigest()
-
-
-def set_seed(notebook: nbformat.NotebookNode, path: Path, seed: int) -> None:
-    """Puts `seed` in place of the number in the notebook's line `SEED = ...`."""
-    for cell in code_cells(notebook):
-        cell.source, found = re.subn(
-            r"^SEED = \d+", f"SEED = {seed}", cell.source, flags=re.MULTILINE
-        )
-        if found:
-            return
-    raise ValueError(f"{path.name} has no line `SEED = ...` to put seed {seed} into")
-
-
-def keep_seed(code: str, name: str, seed: int, rows: list[tuple[str, ...]]) -> None:
-    """Adds what code of this checksum got with a seed to SEEDS; forgets other code's."""
-    with SEEDS_LOCK:
-        kept = json.loads(SEEDS.read_text()) if SEEDS.exists() else {}
-        if kept.get(name, {}).get("code") != code:
-            kept[name] = {"code": code, "got": {}}
-        kept[name]["got"][str(seed)] = {row[0]: row[3] for row in rows}
-        SEEDS.parent.mkdir(exist_ok=True)
-        SEEDS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
-
-
-def got_with_seeds(
-    notebook: nbformat.NotebookNode, name: str, folder: Path
-) -> list[dict[str, str]]:
-    """{measure: got} for each other seed that the present code was run with."""
-    path = folder / SEEDS
-    mine = json.loads(path.read_text()).get(name, {}) if path.exists() else {}
-    return list(mine["got"].values()) if mine.get("code") == checksum(notebook) else []
+        table = results(notebook)
+    except ValueError as error:
+        return [*found, str(error)]
+    verdicts = [row["verdict"] for rows in table.values() for row in rows]
+    if "stand-in" in verdicts:
+        found.append("holds results from stand-in data, not from the real pictures")
+    if names := missed(table):
+        found.append(f"misses what the assignment asks ({', '.join(names)})")
+    return found

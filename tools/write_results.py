@@ -1,63 +1,60 @@
-"""write_results.py: copies what the notebooks' acceptance cells printed into README.md."""
+"""write_results.py: copies the notebooks' closing tables and their seconds into README.md."""
 
 import sys
 from pathlib import Path
 
 import notebooks
 
+README = Path("README.md")
 BEGIN, END = "<!-- results: written by make execute -->", "<!-- end of results -->"
 
 
-def worst(got: list[str], *bars: str) -> str:
-    """The least of the figures that a bar wants high, the largest of those it wants low."""
-    sign = next((bar[0] for bar in bars if bar[0] in "<>"), None)
-    if len(got) < 2 or sign is None:
-        return ""
-    return f"{(min if sign == '>' else max)(got, key=float)} (of {len(got)})"
+def rows_of(notebook: dict) -> list[list[str]]:
+    """A notebook's measures without their verdicts, and how many of its claims hold."""
+    results = notebooks.results(notebook)
+    rows = [list(row.values())[:4] for row in results["measures"]]
+    hold = sum(row["verdict"] == "holds" for row in results["claims"])
+    return [
+        *rows,
+        ["claims that hold", "-", "-", f"{hold} of {len(results['claims'])}"],
+    ]
 
 
 def table(folder: Path) -> str:
-    """Machine and seconds, and the Markdown table of every notebook's acceptance rows."""
-    lines = ["| notebook | measure | asked | our bar | got | worst of seeds |"]
-    lines.append("|---|---|---|---|---|---|")
-    runs = {}
-    for path in sorted(folder.glob("*.ipynb")):
-        notebook = notebooks.read(path)
-        runs[path.stem] = notebook.metadata.get("run")
-        others = notebooks.got_with_seeds(notebook, path.stem, folder)
-        rows = notebooks.acceptance(notebook)
-        for number, (measure, asked, bar, got, _) in enumerate(rows):
-            name = f"`{path.stem}`" if number == 0 else ""
-            seeds = [got, *(other[measure] for other in others)]
-            cells = (name, measure, asked, bar, got, worst(seeds, bar, asked))
-            lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
-    return "\n".join([*machines(runs), "", *lines])
-
-
-def machines(runs: dict[str, dict | None]) -> list[str]:
-    """A line for each machine that the notebooks were run on, with their seconds."""
-    lines = []
-    for name in sorted({run["machine"] for run in runs.values() if run}):
-        seconds = {
-            k: v["seconds"] for k, v in runs.items() if v and v["machine"] == name
-        }
-        each = ", ".join(f"`{k}` {v} s" for k, v in seconds.items())
-        lines.append(f"{name}: {each}.")
-    return lines
+    """Machine and seconds, then the Markdown table of every notebook's results."""
+    lines = ["| notebook | measure | asked | our bar | got |", "|---|---|---|---|---|"]
+    seconds: dict[str, list[str]] = {}
+    for name in notebooks.NAMES:
+        try:
+            notebook = notebooks.read(folder / f"{name}.ipynb")
+            rows = rows_of(notebook)
+        except ValueError as error:
+            raise ValueError(f"{name}.ipynb {error}") from None
+        stamp = notebook["metadata"].get("run", {})
+        if stamp.get("code") == notebooks.code_checksum(notebook):
+            took = f"`{name}` {stamp['seconds']} s"
+            seconds.setdefault(stamp["machine"], []).append(took)
+        for number, row in enumerate(rows):
+            first = f"| `{name}`" if number == 0 else "|"
+            lines.append(f"{first} | {' | '.join(row)} |")
+    took = [f"{machine}: {', '.join(each)}." for machine, each in seconds.items()]
+    return "\n".join([*took, "", *lines])
 
 
 def main() -> int:
-    readme = Path("README.md")
-    text = readme.read_text(encoding="utf-8")
-    if not (BEGIN in text and END in text):
-        print(
-            f"README.md lacks the lines {BEGIN!r} and {END!r}: restore them.",
-            file=sys.stderr,
-        )
+    text = README.read_text(encoding="utf-8")
+    try:
+        before, rest = text.split(BEGIN)
+        after = rest.split(END)[1]
+    except (ValueError, IndexError):
+        print(f"README.md lacks {BEGIN!r} or {END!r}: restore them.", file=sys.stderr)
         return 1
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    results = f"{BEGIN}\n{table(Path())}\n{END}"
-    readme.write_text(before + results + after, encoding="utf-8")
+    try:
+        results = f"{BEGIN}\n{table(Path())}\n{END}"
+    except ValueError as error:
+        print(f"README.md is as it was: {error}.", file=sys.stderr)
+        return 1
+    notebooks.replace(README, (before + results + after).encode())
     return 0
 
 
