@@ -1,45 +1,37 @@
 # `make` prints what there is to make. PYTHON is the interpreter that .venv is made with;
 # with VENV= (empty) it is used as it is, for machines that are already set up.
 PYTHON ?= python3
-VENV ?= .venv
-NETID ?=
+VENV := .venv
+NOTEBOOKS ?=
 
-IMAGES := $(wildcard ../shared/cats_and_dogs_filtered)
-
-ifneq ($(IMAGES),)
-export CATS_AND_DOGS_DIR ?= $(abspath $(IMAGES))
-endif
+override NETID := $(value NETID)
 export NETID
 export PYTHONDONTWRITEBYTECODE := 1
 
-ifeq ($(VENV),)
-PY := $(PYTHON)
-READY := interpreter
-TEST_READY := interpreter
-else
-PY := $(VENV)/bin/python
-READY := $(VENV)/installed
-TEST_READY := $(VENV)/installed-tests
-endif
+PY := $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
+SET_UP := "$(PYTHON)" tools/set_up.py "$(VENV)" "$(origin PYTHON)" requirements.txt
 
 .PHONY: help check execute pdf zip test clean interpreter
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make check             run every notebook, each alone, and tabulate the results"
-	@echo "make execute           the same, and keep outputs and results (NOTEBOOKS=x.ipynb: one)"
-	@echo "make pdf               hw2_theory.pdf from hw2_theory.tex"
-	@echo "make zip NETID=ab1234  ab1234.zip, the five files to submit"
-	@echo "make test              lint and tests, under two minutes, no data, no network"
-	@echo "make clean             remove build/"
-	@echo "With an interpreter that has the packages: make check PYTHON=python3 VENV="
+	@echo "make check                   run every notebook, each alone, and tabulate the results"
+	@echo "make execute                 the same, and keep the outputs and the results"
+	@echo "make pdf                     hw2_theory.pdf from hw2_theory.tex"
+	@echo "make zip NETID=your_net_id   the archive to submit: the PDF and four notebooks"
+	@echo "make test                    lint and tests, under two minutes, no data, no network"
+	@echo "make clean                   remove build/"
+	@echo "One notebook: make check NOTEBOOKS=hw2_moe.ipynb"
+	@echo "With a Python that has the packages: make check PYTHON=python3 VENV="
 
-check: $(READY)
-	@$(PY) tools/run_notebooks.py $(NOTEBOOKS)
+check: interpreter
+	@$(SET_UP)
+	@"$(PY)" tools/run_notebooks.py $(NOTEBOOKS)
 
-execute: $(READY)
-	@$(PY) tools/run_notebooks.py --in-place $(NOTEBOOKS)
-	@$(PY) tools/write_results.py
+execute: interpreter
+	@$(SET_UP)
+	@"$(PY)" tools/run_notebooks.py --in-place $(NOTEBOOKS); status=$$?; \
+	  "$(PY)" tools/write_results.py && exit $$status
 
 pdf: interpreter
 	@"$(PYTHON)" tools/build_pdf.py
@@ -47,27 +39,17 @@ pdf: interpreter
 zip: interpreter
 	@"$(PYTHON)" tools/make_zip.py "$$NETID"
 
-test: $(TEST_READY)
-	@$(PY) -m ruff check .
-	@$(PY) -m ruff format --check .
-	@$(PY) -m pytest -q tests
+test: interpreter
+	@$(SET_UP) tests/requirements.txt
+	@"$(PY)" -m ruff check .
+	@"$(PY)" -m ruff format --check .
+	@"$(PY)" -m pytest -q tests
 
 clean:
 	rm -rf build
 
 interpreter:
-	@command -v "$(PYTHON)" >/dev/null && "$(PYTHON)" -c "" || \
-	  { echo "make: PYTHON=$(PYTHON) is no Python interpreter: name one that runs" >&2; exit 1; }
+	@"$(PYTHON)" -c "" 2>/dev/null || \
+	  { echo "make: PYTHON=$(PYTHON) is no Python that runs: name one that does" >&2; exit 1; }
 	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 10))" || \
 	  { echo "make: PYTHON=$(PYTHON) is older than Python 3.10: name a newer one" >&2; exit 1; }
-
-$(VENV)/installed: requirements.txt | interpreter
-	@echo "setting up $(VENV) (once; some minutes and about 6 GB)"
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
-	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --upgrade pip
-	@$(VENV)/bin/python -m pip install -r requirements.txt
-	@touch $@
-
-$(VENV)/installed-tests: tests/requirements.txt $(VENV)/installed
-	@$(VENV)/bin/python -m pip install --disable-pip-version-check -r tests/requirements.txt
-	@touch $@
