@@ -1,4 +1,4 @@
-"""What several test files share: the repository's folder and the notebooks' definitions."""
+"""What several test files share: folders, a notebook's definitions, small notebooks."""
 
 import ast
 import sys
@@ -11,6 +11,23 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 torch.set_num_threads(1)  # small tensors, and a machine that may be busy
+
+MEASURE = {"measure": "accuracy", "asked": "> 0.9", "bar": "> 0.95", "got": "0.97"}
+CLAIM = {"claim": "the sky is blue", "figures": "3 of 3 days", "verdict": "holds"}
+TABLE = {"measures": [MEASURE | {"verdict": "pass"}], "claims": [CLAIM]}
+SHOW = """\
+from IPython.display import display
+table = {}
+data = {{"text/plain": "a table", "application/vnd.hw2.results+json": table}}
+display(data, raw=True)"""
+
+
+def write(path: Path, *sources: str, table: object = TABLE, tag: str = "") -> None:
+    """Writes a notebook of these code cells and one that shows a closing table."""
+    sources = [*sources, SHOW.format(table)] if table else sources
+    cells = [nbformat.v4.new_code_cell(s, id=f"c{n}") for n, s in enumerate(sources)]
+    cells[0].metadata["tags"] = [tag] if tag else []
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
 
 
 def is_definition(node: ast.stmt) -> bool:

@@ -167,7 +167,9 @@ def faults(notebook: dict) -> list[str]:
     cells = code_cells(notebook)
     counts = [cell["execution_count"] for cell in cells]
     found = []
-    if None in counts:
+    if set(counts) == {None} and any(cell["outputs"] for cell in cells):
+        found.append("has lost its counts, as Colab drops them when its session ends")
+    elif None in counts:
         number = counts.index(None) + 1
         found.append(f"has a cell that was never run (code cell {number})")
     elif counts != list(range(1, len(cells) + 1)):

@@ -28,7 +28,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from PIL import Image
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -37,49 +38,31 @@ PICTURES = "cats_and_dogs_filtered"  # what hw2_cnn.ipynb learns from
 QUIET = 15.0  # seconds between two progress lines where there is no terminal
 
 
-def last_line(cell: dict) -> str:
-    """The last line that a running cell has printed."""
-    printed = "\n".join(map(notebooks.text_of, cell.get("outputs", [])))
-    lines = [line for line in re.split(r"[\r\n]+", printed) if line.strip()]
-    return lines[-1].strip()[:100] if lines else ""
-
-
-class LastLine(ProgressColumn):
-    def render(self, task):
-        return Text(last_line(task.fields["cell"]))
-
-
 class Board:
-    """A line a running notebook: name, cell i of n, seconds, last line that was printed."""
+    """Tells of each running notebook: cell i of n, seconds, the last line it printed."""
 
     def __init__(self, console: Console):
         self.console, self.stopped = console, threading.Event()
-        columns = "[bold]{task.description}", "cell {task.completed} of {task.total}"
-        self.progress = Progress(
-            *map(TextColumn, columns),
-            TimeElapsedColumn(),
-            LastLine(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self.running = {}  # name → (when it began, cell i, of n, that cell)
 
-    def __enter__(self):
-        self.progress.start()
+    def lines(self) -> Text:
+        told = []
+        for name, (began, number, cells, cell) in list(self.running.items()):
+            printed = "\n".join(map(notebooks.text_of, cell.get("outputs", [])))
+            line = (printed.strip().splitlines() or [""])[-1].strip()[:100]
+            seconds = time.monotonic() - began
+            told.append(f"{name}  cell {number} of {cells}  {seconds:.0f} s  {line}")
+        return Text("\n".join(told))
+
+    def show(self) -> Live:
+        """While it is entered, the lines stand on the terminal, or are printed at times."""
         if not self.console.is_terminal:
             threading.Thread(target=self.print_lines, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.progress.stop()
+        return Live(get_renderable=self.lines, console=self.console, transient=True)
 
     def print_lines(self) -> None:
         while not self.stopped.wait(QUIET):
-            for task in self.progress.tasks:
-                where = f"cell {task.completed:.0f} of {task.total:.0f}"
-                line = f"{task.elapsed or 0:.0f} s  {last_line(task.fields['cell'])}"
-                print(f"{task.description}  {where}  {line}", flush=True)
+            print(self.lines(), flush=True)
 
 
 def as_node(notebook: dict) -> nbformat.NotebookNode:
@@ -96,17 +79,13 @@ def as_node(notebook: dict) -> nbformat.NotebookNode:
 
 def run(notebook: nbformat.NotebookNode, name: str, folder: str, board: Board) -> str:
     """Runs a notebook in a folder → "" or which cell failed and how."""
-    cells = notebook.cells
-    task = board.progress.add_task(name, total=len(cells), cell={})
-    if not board.console.is_terminal:
-        print(f"{name}: {len(cells)} cells", flush=True)
-    here = [0]
+    cells, began = notebook.cells, time.monotonic()
+    board.running[name] = began, 0, len(cells), {}
 
     def on_cell_start(cell, cell_index):
-        here[0] = cell_index
         if board.stopped.is_set():
             raise KeyboardInterrupt
-        board.progress.update(task, completed=cell_index + 1, cell=cell)
+        board.running[name] = began, cell_index + 1, len(cells), cell
 
     client = NotebookClient(
         notebook,
@@ -128,8 +107,8 @@ def run(notebook: nbformat.NotebookNode, name: str, folder: str, board: Board) -
     else:
         return ""
     finally:
-        board.progress.remove_task(task)
-    return f"{name}, cell {here[0] + 1} ({cells[here[0]].id}):\n{reason}"
+        _, number, _, cell = board.running.pop(name)
+    return f"{name}, cell {number} ({cell.get('id')}):\n{reason}"
 
 
 def compress(png: str) -> str:
@@ -199,7 +178,9 @@ def attempt(path: Path, in_place: bool, board: Board) -> tuple[str, float, dict,
         if not failure:
             table = notebooks.results(notebook)
             if missed := notebooks.missed(table):
-                raise ValueError(f"misses what the assignment asks: {missed}")
+                raise ValueError(
+                    f"misses what the assignment asks ({', '.join(missed)})"
+                )
             if in_place and path.read_bytes() != before:
                 raise ValueError(
                     f"was saved while it ran, and stays as you saved it; as it ran, "
@@ -245,29 +226,25 @@ def attempt_all(paths: list[Path], in_place: bool, board: Board) -> list[tuple]:
 
 
 def closing_table(outcomes: list[tuple], minutes: float) -> Table:
-    """A block a notebook: its measures, its claims counted, those that do not hold."""
-    title = f"Results, after {minutes:.1f} minutes in all"
-    table = Table(title=title, title_justify="left", padding=(0, 1))
-    for heading in ("notebook", "run", "seconds"):
-        side = "right" if heading == "seconds" else "left"
-        table.add_column(heading, no_wrap=True, justify=side)
-    for heading in notebooks.COLUMNS["measures"]:
+    """A block a notebook: how it ran, its measures, its claims as far as they fail."""
+    table = Table(title=f"Results, after {minutes:.1f} minutes", title_justify="left")
+    table.add_column("notebook, measure", overflow="fold")
+    for heading in "asked", "our bar", "got", "verdict":
         table.add_column(heading, overflow="fold")
     for name, seconds, results, failure in outcomes:
-        rows = [list(row.values()) for row in results.get("measures", [])]
+        verdict = "failed" if failure else "passed"
+        table.add_row(f"[bold]{name}", "", "", f"{seconds:.1f} s", verdict)
+        for row in results.get("measures", []):
+            table.add_row(*map(escape, row.values()))
         claims = results.get("claims", [])
-        holding = [row for row in claims if row["verdict"] == "holds"]
-        if claims:
-            rows.append(
-                ["claims that hold", "-", "-", f"{len(holding)} of {len(claims)}", ""]
+        failing = [row for row in claims if row["verdict"] != "holds"]
+        for row in failing:
+            table.add_row(
+                escape(row["claim"]), "", "", *map(escape, list(row.values())[1:])
             )
-        for row in claims:
-            if row not in holding:
-                rows.append([row["claim"], "", "", row["figures"], row["verdict"]])
-        first = [name, "failed" if failure else "passed", f"{seconds:.1f}"]
-        for row in rows or [[]]:
-            table.add_row(*first, *row)
-            first = [""] * 3
+        held = f"{len(claims) - len(failing)} of {len(claims)}"
+        if claims:
+            table.add_row("claims that hold", "", "", held, "")
         table.add_section()
     return table
 
@@ -290,7 +267,7 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
     parser.add_argument("--in-place", action="store_true", help="keep the outputs")
     arguments = parser.parse_args()
-    paths = arguments.notebooks or [Path(name) for name in notebooks.NOTEBOOKS]
+    paths = list(dict.fromkeys(arguments.notebooks or map(Path, notebooks.NOTEBOOKS)))
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this interpreter's kernel, no other
     os.environ["IPYTHONDIR"] = str((BUILD / "ipython").resolve())  # no start-up files
     for kind in signal.SIGINT, signal.SIGTERM:  # the first is ignored under `&`
@@ -301,7 +278,8 @@ def main() -> int:
     if Path("hw2_cnn.ipynb") in paths:
         print(find_pictures(), flush=True)
     began = time.monotonic()
-    with Board(console) as board:
+    board = Board(console)
+    with board.show():
         outcomes = attempt_all(paths, arguments.in_place, board)
     console.print(closing_table(outcomes, (time.monotonic() - began) / 60))
     failures = [failure for *_, failure in outcomes if failure]
