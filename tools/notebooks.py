@@ -44,19 +44,24 @@ def tidy_output(output: dict) -> dict:
     return output | {"data": data}
 
 
+def whole(notebook: dict) -> dict:
+    """The notebook with its texts whole; an error where it is none."""
+    if notebook["nbformat"] != 4:
+        raise ValueError(f"its format is {notebook['nbformat']!r:.20}, not 4")
+    for cell in notebook["cells"]:
+        cell["source"] = text(cell["source"])
+        cell["metadata"] = dict(cell["metadata"])
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [tidy_output(output) for output in cell["outputs"]]
+            cell.setdefault("execution_count", None)
+    notebook["metadata"] = dict(notebook["metadata"])
+    return notebook
+
+
 def read(path: Path) -> dict:
     """Reads a notebook, its texts whole; ValueError with a phrase if it is none."""
     try:
-        notebook = json.loads(path.read_bytes())
-        if notebook["nbformat"] != 4:
-            raise ValueError(f"its format is {notebook['nbformat']!r:.20}, not 4")
-        for cell in notebook["cells"]:
-            cell["source"] = text(cell["source"])
-            cell["metadata"] = dict(cell["metadata"])
-            if cell["cell_type"] == "code":
-                cell["outputs"] = [tidy_output(output) for output in cell["outputs"]]
-                cell.setdefault("execution_count", None)
-        notebook["metadata"] = dict(notebook["metadata"])
+        return whole(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise ValueError("is missing") from None
     except OSError as error:
@@ -70,7 +75,6 @@ def read(path: Path) -> dict:
     ) as error:
         reason = f"is not a valid notebook: {type(error).__name__}, {error}"
         raise ValueError(" ".join(reason.split())[:160]) from None
-    return notebook
 
 
 def replace(path: Path, content: bytes) -> None:
