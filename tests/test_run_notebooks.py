@@ -158,7 +158,11 @@ def test_side_by_side_only_to_check_and_only_what_takes_one_thread(tmp_path):
 
 def test_two_runs_at_once_leave_each_other_alone(tmp_path):
     write(tmp_path / "a.ipynb", MEET)
-    runs = [start(tmp_path, "a.ipynb", WAIT="20") for _ in range(2)]
+    runs = [start(tmp_path, "a.ipynb", WAIT="20")]
+    while not list(tmp_path.glob("*.here")):
+        assert runs[0].poll() is None, runs[0].communicate()
+        time.sleep(0.1)
+    runs.append(start(tmp_path, "a.ipynb", WAIT="20"))
     for process in runs:
         assert process.wait() == 0, process.communicate()
     assert [path.read_text() for path in tmp_path.glob("*.met")] == ["True", "True"]
