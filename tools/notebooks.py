@@ -122,7 +122,10 @@ def results(notebook: dict) -> dict[str, list[dict[str, str]]]:
                 raise ValueError(f"has a row in its closing table unlike others: {row}")
     if not table["measures"]:
         raise ValueError("has a closing table without a measure")
-    return table
+    return {  # in the order of COLUMNS, which files do not keep
+        kind: [{column: row[column] for column in columns} for row in table[kind]]
+        for kind, columns in COLUMNS.items()
+    }
 
 
 def missed(table: dict) -> list[str]:

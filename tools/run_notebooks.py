@@ -144,7 +144,8 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
         name = names[0].strip() if names else name
-    return f"{cores()} cores ({name}), Python {platform.python_version()}, torch {version('torch')}"
+    several = "s" if cores() > 1 else ""
+    return f"{cores()} core{several} ({name}), Python {platform.python_version()}, torch {version('torch')}"
 
 
 def cores() -> int:
