@@ -15,16 +15,15 @@ torch.set_num_threads(1)  # small tensors, and a machine that may be busy
 MEASURE = {"measure": "accuracy", "asked": "> 0.9", "bar": "> 0.95", "got": "0.97"}
 CLAIM = {"claim": "the sky is blue", "figures": "3 of 3 days", "verdict": "holds"}
 TABLE = {"measures": [MEASURE | {"verdict": "pass"}], "claims": [CLAIM]}
-SHOW = """\
+SHOW = f"""\
 from IPython.display import display
-table = {}
-data = {{"text/plain": "a table", "application/vnd.hw2.results+json": table}}
+data = {{"text/plain": "a table", "application/vnd.hw2.results+json": {TABLE}}}
 display(data, raw=True)"""
 
 
-def write(path: Path, *sources: str, table: object = TABLE, tag: str = "") -> None:
+def write(path: str, *sources: str, tag: str = "") -> None:
     """Writes a notebook of these code cells and one that shows a closing table."""
-    sources = [*sources, SHOW.format(table)] if table else sources
+    sources = [*sources, SHOW]
     cells = [nbformat.v4.new_code_cell(s, id=f"c{n}") for n, s in enumerate(sources)]
     cells[0].metadata["tags"] = [tag] if tag else []
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)

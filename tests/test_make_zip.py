@@ -1,190 +1,153 @@
 """`make zip`: the archive it makes, and every reason for which it refuses."""
 
-import base64
 import copy
 import json
 import os
-import re
 import resource
 import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
-import make_zip as packer
+import make_zip
 import notebooks
 import pytest
 from build_pdf import source_checksum
 from conftest import CLAIM, MEASURE, ROOT, TABLE
 
-THEORY = "hw2_theory.pdf"
+THEORY, TEX = "hw2_theory.pdf", "hw2_theory.tex"
 NAMES = sorted((THEORY, *notebooks.NOTEBOOKS))
 EARLIER = b"an earlier archive"
-QUESTION = rb"/Type /Page  /Title (1.1\(a\).2)"
 
 
-def write_pdf(folder, content=QUESTION):
-    checksum = source_checksum(folder / "hw2_theory.tex").encode()
-    (folder / THEORY).write_bytes(b"/SourceSHA256 (%s)\n%s" % (checksum, content))
+def write_pdf(content=rb"/Type /Page (1.1\(a\).2)"):
+    checksum = source_checksum(Path(TEX)).encode()
+    Path(THEORY).write_bytes(b"/SourceSHA256 (%s)\n%s" % (checksum, content))
 
 
-def png(by: str) -> str:
-    return base64.b64encode(f"a picture by {by}".encode()).decode()
+def cell(source, *outputs, count=None, kind="code"):
+    code = (
+        {"execution_count": count, "outputs": list(outputs)} if kind == "code" else {}
+    )
+    return {"cell_type": kind, "id": "c", "metadata": {}, "source": [source]} | code
 
 
-def cell(source, *outputs, count=None, kind="code", **more):
-    one = {"cell_type": kind, "id": source[:9], "metadata": {}, "source": [source]}
-    code = {"execution_count": count, "outputs": list(outputs)}
-    return one | (code if kind == "code" else {}) | more
-
-
-def show(data):
+def show(**data):
+    data = {kind.replace("_", "/"): value for kind, value in data.items()}
     return {"output_type": "display_data", "data": data, "metadata": {}}
+
+
+def closing(table):
+    output = show(text_plain=["a table"])
+    output["data"][notebooks.RESULTS] = table
+    return output
 
 
 def stream(*text):
     return {"output_type": "stream", "name": "stdout", "text": list(text)}
 
 
-def notebook(name="x", table=TABLE):
+def notebook(name="x"):
     """A notebook as the runner leaves it: text, a picture, a closing table, a stamp."""
-    data = {"text/plain": ["a table"], notebooks.RESULTS: table}
     cells = [
-        cell(f"# Title of {name}", kind="markdown"),
+        cell("# Title", kind="markdown"),
         cell("print(1, 2)", stream("1\n", "2\n"), count=1),
-        cell(f"plot({name!r})", show({"image/png": png("the runner")}), count=2),
-        cell("show_closing_table()", show(data), count=3),
+        cell(f"plot({name!r})", show(image_png="a picture by the runner"), count=2),
+        cell("show_closing_table()", closing(TABLE), count=3),
     ]
     made = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    whole = notebooks.whole(copy.deepcopy(made))
-    made["metadata"]["run"] = {
-        "seconds": 1,
-        "machine": "a machine",
-        "code": notebooks.code_checksum(whole),
-        "outputs": notebooks.outputs_checksum(whole),
-    }
+    made["metadata"]["run"] = notebooks.checksums(notebooks.whole(copy.deepcopy(made)))
     return made
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A folder from which `make zip` succeeds, with an earlier archive in it."""
+def folder(tmp_path, monkeypatch):
+    """The current folder: `make zip` succeeds there, and an earlier archive is in it."""
+    monkeypatch.chdir(tmp_path)
     for name in notebooks.NOTEBOOKS:
-        (tmp_path / name).write_text(json.dumps(notebook(name)))
-    (tmp_path / "hw2_theory.tex").write_text("\\question{1.1(a)}{Why?}\n")
-    write_pdf(tmp_path)
-    (tmp_path / "ab1234.zip").write_bytes(EARLIER)
+        Path(name).write_text(json.dumps(notebook(name)))
+    Path(TEX).write_text("\\question{1.1(a)}{Why?}\n")
+    write_pdf()
+    Path("ab1234.zip").write_bytes(EARLIER)
     return tmp_path
 
 
-@pytest.fixture
-def make_zip(monkeypatch, capsys):
-    """Runs make_zip.py in a folder → (exit status, what it printed to stderr)."""
+def check(status, message, *words):
+    """Where there are words: a refusal of one sentence, all else as it was."""
+    assert bool(status) == bool(words), message
+    assert len(message.splitlines()) == bool(words), message
+    assert all(word in message for word in words), message
+    assert (Path("ab1234.zip").read_bytes() == EARLIER) == bool(words)
+    left = [name for name in os.listdir() if "zip" in name]
+    assert left == ["ab1234.zip"]
 
-    def call(folder, netid="ab1234"):
-        monkeypatch.chdir(folder)
+
+@pytest.fixture
+def zips(folder, monkeypatch, capsys):
+    def call(*words, netid="ab1234"):
         monkeypatch.setattr(sys, "argv", ["make_zip.py", netid])
-        return packer.main(), capsys.readouterr().err
+        check(make_zip.main(), capsys.readouterr().err, *words)
 
     return call
 
 
-@pytest.fixture
-def refuses(make_zip):
-    """One sentence that holds the words, and the earlier archive as it was."""
-
-    def call(folder, *words, netid="ab1234"):
-        status, message = make_zip(folder, netid)
-        check_refusal(folder, status, message, *words)
-
-    return call
-
-
-def check_refusal(folder, status, message, *words):
-    assert status != 0
-    assert len(message.strip().splitlines()) == 1, message
-    for word in words:
-        assert word in message
-    assert (folder / "ab1234.zip").read_bytes() == EARLIER
-    left = [path.name for path in folder.iterdir()]
-    assert not [name for name in left if "partial" in name]
-    assert [name for name in left if name.endswith(".zip")] == ["ab1234.zip"]
-
-
-def test_five_files_flat_and_the_same_bytes_each_time(
-    folder, make_zip, tmp_path_factory
-):
-    assert make_zip(folder) == (0, "")
-    first = (folder / "ab1234.zip").read_bytes()
-    with zipfile.ZipFile(folder / "ab1234.zip") as archive:
+def test_five_files_flat_and_the_same_bytes_each_time(zips, folder):
+    zips()
+    first = Path("ab1234.zip").read_bytes()
+    with zipfile.ZipFile("ab1234.zip") as archive:
         assert archive.namelist() == NAMES
         for name in NAMES:
-            assert archive.read(name) == (folder / name).read_bytes()
-    elsewhere = tmp_path_factory.mktemp("elsewhere") / "checkout"
-    shutil.copytree(folder, elsewhere, copy_function=shutil.copy)  # new times
-    for path in elsewhere.iterdir():
-        os.utime(path, (0, 0))
-    assert make_zip(elsewhere)[0] == 0
-    assert (elsewhere / "ab1234.zip").read_bytes() == first
+            assert archive.read(name) == Path(name).read_bytes()
+    for name in NAMES:
+        os.utime(name, (0, 0))
+        Path(name).chmod(0o600)
+    zips()
+    assert Path("ab1234.zip").read_bytes() == first
 
 
-@pytest.mark.parametrize(
-    ("netid", "words"),
-    [
-        ("", "no NetID"),
-        ("your_net_id", "placeholder"),
-        ("../x", "'../x' is not a NetID"),
-        ("AB1234", "lower-case"),
-        ("ab1234\n", "not a NetID"),
-    ],
-)
-def test_bad_netid(refuses, folder, netid, words):
-    refuses(folder, words, netid=netid)
+@pytest.mark.parametrize("netid", ["", "your_net_id", "../x", "AB1234", "ab1234\n"])
+def test_bad_netid(zips, netid):
+    zips("NETID", "your own, lower-case letters and then digits", netid=netid)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "hw2_theory.tex"])
-def test_missing_or_unreadable_file(refuses, folder, name):
-    (folder / name).unlink()
-    refuses(
-        folder, f"{name} is missing: ", "`make pdf`" if name == THEORY else "restore"
-    )
-    (folder / name).mkdir()
-    refuses(folder, f"{name} cannot be read")
+@pytest.mark.parametrize("name", [*NAMES, TEX])
+def test_missing_or_unreadable_file(zips, folder, name):
+    Path(name).unlink()
+    cure = "`make pdf`" if name == THEORY else f"restore it (`git checkout {name}`)"
+    zips(f"{name} ", cure)
+    Path(name).mkdir()
+    zips(f"{name} cannot be read", cure)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"not a PDF", b"%PDF-1.5\nbroken", b"/SourceSHA256 (abc)"]
-)
-def test_pdf_of_another_source(refuses, folder, content):
-    (folder / THEORY).write_bytes(content)
-    refuses(folder, THEORY, "not built from the present", "make pdf")
+@pytest.mark.parametrize("content", [b"", b"no PDF", b"/SourceSHA256 (abc)"])
+def test_pdf_of_another_source(zips, folder, content):
+    Path(THEORY).write_bytes(content)
+    zips(THEORY, "was not built from the present hw2_theory.tex: run `make pdf`")
 
 
 @pytest.mark.parametrize("content", [b"", b"/Type /Page", rb"/Pages (1.1\(a\).2)"])
-def test_pdf_without_pages_or_questions(refuses, folder, content):
-    write_pdf(folder, content)
-    refuses(folder, THEORY, "lacks", "make pdf")
+def test_pdf_without_pages_or_questions(zips, folder, content):
+    write_pdf(content)
+    zips(THEORY, "lacks pages or the answer to a question: run `make pdf`")
 
 
-def test_unfinished_paper(refuses, folder):
-    (folder / "hw2_theory.tex").write_text("\\question{1.1(a)}{Why?}\n% TODO: say\n")
-    write_pdf(folder)
-    refuses(folder, "hw2_theory.tex still holds a TODO in line 2", "make pdf")
+def test_unfinished_paper(zips, folder):
+    Path(TEX).write_text("\\question{1.1(a)}{Why?}\n% TODO: say\n")
+    write_pdf()
+    zips("hw2_theory.tex still holds a TODO in line 2: finish it, `make pdf`")
+
+
+BROKEN = ["", "{", "[]", "\0", "[" * 9999, '{"cells": 1}', '{"nbformat": 3}']
+HEAD = '{"nbformat": 4, "metadata": {}, "cells": '
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        *("", "{", "[]", "\0", "[" * 9999, '{"cells": 1}', '{"nbformat": 3}'),
-        '{"nbformat": 4, "metadata": {}, "cells": [{"cell_type": "code"}]}',
-        '{"nbformat": 4, "metadata": {}, "cells": ["x"]}',
-    ],
+    "content", [*BROKEN, HEAD + '["x"]}', HEAD + '[{"cell_type": "code"}]}']
 )
-def test_unreadable_notebook(refuses, folder, content):
-    (folder / "hw2_rnn.ipynb").write_text(content)
-    refuses(
-        folder, "hw2_rnn.ipynb is not a valid notebook", "git checkout hw2_rnn.ipynb"
-    )
+def test_unreadable_notebook(zips, folder, content):
+    Path("hw2_rnn.ipynb").write_text(content)
+    zips("hw2_rnn.ipynb is not a valid notebook", "`git checkout hw2_rnn.ipynb`")
 
 
 def counts(*numbers):
@@ -195,66 +158,64 @@ def counts(*numbers):
     return edit
 
 
-def outputs(position, *new):
-    return lambda made: made["cells"][position].update(outputs=list(new))
-
-
 def add(*args, **options):
     return lambda made: made["cells"].append(cell(*args, **options))
 
 
-def closing(table):
-    return outputs(3, show({notebooks.RESULTS: table}))
+def results(table):
+    return lambda made: made["cells"][3].update(outputs=[closing(table)])
 
 
-def rows(**changes):
-    return closing({"measures": [TABLE["measures"][0] | changes], "claims": [CLAIM]})
+def row(**changes):
+    return results(TABLE | {"measures": [TABLE["measures"][0] | changes]})
 
 
-ERROR = {"output_type": "error", "ename": "ZeroDivisionError", "traceback": []}
-IS_UNLIKE = "has a row in its closing table unlike others"
+ERROR = {"output_type": "error", "ename": "KeyError", "traceback": []}
+NEITHER, UNLIKE = (
+    "without measures and claims",
+    "row in its closing table unlike others",
+)
 FAULTS = {
     "run twice": (counts(4, 5, 6), "not run from top to bottom in a fresh kernel"),
     "out of order": (counts(1, 3, 2), "not run from top to bottom"),
-    "not run": (counts(1, 2, None), "never run (code cell 3)"),
-    "Colab, the next day": (counts(None, None, None), "lost its counts"),
-    "error": (add("1/0", ERROR, count=4), "ends in ZeroDivisionError in code cell 4"),
+    "not run": (counts(1, 2, None), "has a cell that was never run (code cell 3)"),
+    "Colab, the next day": (counts(None, None, None), "has lost its counts"),
+    "error": (add("1/0", ERROR, count=4), "ends in KeyError in code cell 4: mend it"),
     "TODO": (add("TODO: why", kind="markdown"), "holds a TODO in cell 5: finish it"),
     "todo": (add("# todo", count=4), "holds a todo in cell 5"),
     "TODOs": (add("some TODOs", kind="markdown"), "holds a TODOs in cell 5"),
     "FIXME": (add("# FIXME", count=4), "holds a FIXME in cell 5"),
-    "stand-in": (rows(verdict="stand-in"), "stand-in data"),
-    "FAIL": (rows(verdict="FAIL"), "misses what the assignment asks (accuracy)"),
-    "all outputs gone": (outputs(3), "no closing table"),
-    "last cell gone": (lambda made: made["cells"].pop(), "no closing table"),
-    "no measure": (
-        closing(TABLE | {"measures": []}),
-        "closing table without a measure",
-    ),
-    "no rows": (closing({}), "closing table without measures and claims"),
-    "a list": (closing([]), "closing table without measures and claims"),
-    "text": (closing("b  > 1  > 1  0  FAIL  (slow)"), "without measures and claims"),
-    "a column short": (closing(TABLE | {"measures": [MEASURE]}), IS_UNLIKE),
-    "a column more": (rows(note="slow"), IS_UNLIKE),
-    "no text": (rows(got=0.97), IS_UNLIKE),
-    "empty": (rows(got=""), IS_UNLIKE),
-    "unknown verdict": (rows(verdict="FAIL (slow)"), IS_UNLIKE),
+    "stand-in": (row(verdict="stand-in"), "stand-in data: find the pictures"),
+    "FAIL": (row(verdict="FAIL"), "misses what the assignment asks (accuracy)"),
+    "outputs gone": (lambda made: made["cells"][3].update(outputs=[]), "no closing"),
+    "cell gone": (lambda made: made["cells"].pop(), "shows no closing table: restore"),
+    "no measure": (results(TABLE | {"measures": []}), NEITHER),
+    "nothing": (results({}), NEITHER),
+    "no rows": (results({"measures": 1, "claims": 2}), NEITHER),
+    "text": (results("b  > 1  > 1  0  FAIL  (slow)"), NEITHER),
+    "a column short": (results(TABLE | {"measures": [MEASURE]}), UNLIKE),
+    "a column more": (row(note="slow"), UNLIKE),
+    "a number": (row(got=0.97), UNLIKE),
+    "empty": (row(got=""), UNLIKE),
+    "unknown verdict": (row(verdict="FAIL (slow)"), UNLIKE),
+    "claim for measure": (results({"measures": [CLAIM], "claims": []}), UNLIKE),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_notebook_that_is_not_fit(refuses, folder, fault):
-    edit, words = FAULTS[fault]
-    made = notebook()
-    del made["metadata"]["run"]  # the stamp is another test's matter
+def test_notebook_that_is_not_fit(zips, folder, fault):
+    made, (edit, words) = notebook(), FAULTS[fault]
     edit(made)
-    (folder / "hw2_cnn.ipynb").write_text(json.dumps(made))
-    cure = "*Restart and Run All*, save it, or `make execute NOTEBOOKS=hw2_cnn.ipynb`"
-    refuses(folder, "hw2_cnn.ipynb", words, cure)
+    made["metadata"] = {}  # the stamp is another test's matter
+    Path("hw2_cnn.ipynb").write_text(json.dumps(made))
+    cure = (
+        "*Restart and Run All* and save it, or `make execute NOTEBOOKS=hw2_cnn.ipynb`"
+    )
+    zips("hw2_cnn.ipynb ", words, cure)
 
 
 def jupyterlab(made):
-    """What JupyterLab may change by saving: metadata, ends of lines, whole texts."""
+    """What JupyterLab may change when it saves: metadata, ends of lines, whole texts."""
     made["metadata"]["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     for one in made["cells"]:
         one["metadata"] = {"trusted": True, "execution": {"iopub.status.busy": "now"}}
@@ -267,110 +228,74 @@ def jupyterlab(made):
 
 
 def colab(made):
-    """As Colab lays a file out: no ids of cells, its own metadata, streams in pieces."""
+    """As Colab lays a file out: cells without ids, its own metadata, streams in pieces."""
     made["nbformat_minor"] = 0
     made["metadata"]["colab"] = {"provenance": [], "gpuType": "T4"}
     for one in made["cells"]:
         del one["id"]
         one["metadata"] = {"id": "qttJEENEEjx5", "outputId": "349f62e9"}
-        pieces = [
-            stream(text) for o in one.get("outputs", []) for text in o.get("text", [])
-        ]
-        if pieces:
-            one["outputs"] = pieces
+    printed = made["cells"][1]
+    printed["outputs"] = [stream(text) for text in printed["outputs"][0]["text"]]
 
 
 @pytest.mark.parametrize("front_end", [lambda made: None, jupyterlab, colab])
-def test_edited_code_is_refused_until_it_was_run_again(
-    make_zip, refuses, folder, front_end
-):
+def test_edited_code_is_refused_until_it_was_run_again(zips, folder, front_end):
     made = notebook()
-    made["cells"][2]["source"] = ["plot('x', 'better')"]
-    front_end(made)
-    (folder / "hw2_moe.ipynb").write_text(json.dumps(made))
-    refuses(folder, "hw2_moe.ipynb has code that was edited and not run again")
-    made["cells"][2]["outputs"] = [show({"image/png": [png("a front end") + "\n"]})]
-    (folder / "hw2_moe.ipynb").write_text(json.dumps(made))
-    assert make_zip(folder) == (0, "")
+    for source, words in (
+        (["# prose is no code"], []),
+        (["plot('x', 'better')"], ["has code that was edited and not run again"]),
+    ):
+        made["cells"][2 if words else 0]["source"] = source
+        now = copy.deepcopy(made)
+        front_end(now)
+        Path("hw2_moe.ipynb").write_text(json.dumps(now))
+        zips(*words)
+        Path("ab1234.zip").write_bytes(EARLIER)
+    now["cells"][2]["outputs"] = [show(image_png=["a picture by a front end\n"])]
+    Path("hw2_moe.ipynb").write_text(json.dumps(now))
+    zips()
 
 
-@pytest.mark.parametrize("front_end", [jupyterlab, colab])
-def test_saving_or_running_again_without_an_edit_passes(make_zip, folder, front_end):
-    made = notebook()
-    made["cells"][0]["source"] = ["# Another title"]  # prose is no code
-    front_end(made)
-    (folder / "hw2_moe.ipynb").write_text(json.dumps(made))
-    assert make_zip(folder) == (0, "")
+def test_notebook_copied_over_another(zips, folder):
+    shutil.copy("hw2_moe.ipynb", "hw2_rnn.ipynb")
+    zips("hw2_rnn.ipynb has the same code as hw2_moe.ipynb: restore")
 
 
-def test_notebook_copied_over_another(refuses, folder):
-    shutil.copy(folder / "hw2_moe.ipynb", folder / "hw2_rnn.ipynb")
-    refuses(folder, "hw2_rnn.ipynb has the same code as hw2_moe.ipynb: restore")
-
-
-def test_several_faults_are_all_named(make_zip, folder):
-    (folder / THEORY).unlink()
-    (folder / "hw2_moe.ipynb").unlink()
-    status, message = make_zip(folder)
-    assert status != 0
-    assert len(message.strip().splitlines()) == 2
-
-
-def plain_python(folder, netid="ab1234", **options):
+def plain_python(**options):
     """make_zip.py as a process of its own, which finds no installed package."""
-    return subprocess.Popen(
-        [sys.executable, "-S", ROOT / "tools/make_zip.py", netid],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+    command = [sys.executable, "-S", ROOT / "tools/make_zip.py", "ab1234"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
 
 
 def test_four_at_once_without_any_package(folder):
-    runs = [plain_python(folder) for _ in range(4)]
-    assert [(process.wait(), process.stderr.read()) for process in runs] == [
-        (0, "")
-    ] * 4
-    assert zipfile.ZipFile(folder / "ab1234.zip").testzip() is None
+    runs = [plain_python() for _ in range(4)]
+    said = [process.communicate()[1] for process in runs]
+    for process, message in zip(runs, said, strict=True):
+        check(process.returncode, message)
+    assert zipfile.ZipFile("ab1234.zip").testzip() is None
 
 
 def test_disk_that_cannot_be_written(folder):
-    def full_disk():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-
-    process = plain_python(folder, preexec_fn=full_disk)
-    message = process.communicate()[1]
-    check_refusal(folder, process.returncode, message, "ab1234.zip cannot be written")
+    small = resource.RLIMIT_FSIZE, (100, 100)
+    process = plain_python(preexec_fn=lambda: resource.setrlimit(*small))
+    _, message = process.communicate()
+    check(process.returncode, message, "ab1234.zip cannot be written")
 
 
-def test_what_a_killed_run_leaves_is_ignored_by_git(folder, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(packer.notebooks.os, "replace", killed)
-    monkeypatch.setattr(packer.notebooks.Path, "unlink", lambda *_, **__: None)
-    with pytest.raises(KeyboardInterrupt):
-        packer.pack("ab1234")
-    (left,) = [path.name for path in folder.iterdir() if "partial" in path.name]
-    rule = (ROOT / ".gitignore").read_text()
-    assert re.fullmatch(r"\..*\.partial", left)
-    assert ".*.partial" in rule.splitlines()
+def git(*arguments):
+    who = ["-c", "user.name=a", "-c", "user.email=b"]
+    return subprocess.check_output(["git", *who, *arguments], text=True)
 
 
-def test_a_checkout_has_the_same_bytes_whatever_git_is_set_to(folder):
-    """As on Windows, where git turns the ends of lines unless .gitattributes forbids it."""
-
-    def git(*arguments):
-        who = ["-c", "user.name=a", "-c", "user.email=b"]
-        subprocess.run(["git", *who, *arguments], cwd=folder, check=True)
-
-    shutil.copy(ROOT / ".gitattributes", folder)
-    (folder / "hw2_rnn.ipynb").write_text(json.dumps(notebook(), indent=1))
+def test_git_ignores_what_a_killed_run_leaves_and_turns_no_ends_of_lines(folder):
+    for name in (".gitattributes", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    Path("hw2_rnn.ipynb").write_text(json.dumps(notebook(), indent=1))
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "all")
-    git("clone", "-qc", "core.autocrlf=true", ".", "turned")
+    git("clone", "-qc", "core.autocrlf=true", ".", "build/as_on_windows")
     for name in NAMES:
-        assert (folder / "turned" / name).read_bytes() == (folder / name).read_bytes()
+        assert Path("build/as_on_windows", name).read_bytes() == Path(name).read_bytes()
+    Path(".ab1234.zip.4711.partial").touch()
+    assert git("status", "--short") == ""

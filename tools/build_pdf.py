@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -19,9 +18,11 @@ import notebooks
 TEX, PDF = Path("hw2_theory.tex"), Path("hw2_theory.pdf")
 KEY = "/SourceSHA256"
 PACKAGES = "latexmk texlive-latex-recommended texlive-pictures lmodern"
+UPDATE = "apt-get update"
 INSTALL = f"apt-get install -y --no-install-recommends {PACKAGES}"
 PROGRAMS = ("latexmk", "pdflatex", "kpsewhich")
 STYLES = ("lmodern.sty", "microtype.sty", "mathtools.sty", "pgfplots.sty")
+LATEXMK = "latexmk -norc -pdf -interaction=nonstopmode -halt-on-error -file-line-error"
 REPEATABLE = {
     "SOURCE_DATE_EPOCH": "1740459540",  # the date that the PDF bears: 25 February 2025
     "FORCE_SOURCE_DATE": "1",  # \today and \year as well
@@ -35,15 +36,14 @@ def source_checksum(tex: Path) -> str:
     return hashlib.sha256(tex.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
-def pdf_checksum(pdf: Path) -> str | None:
-    """SHA-256 of the source that a PDF was built from; None where it carries none."""
+def pdf_checksum(pdf: Path) -> str:
+    """SHA-256 of the source that a PDF was built from; "" where it carries none."""
     found = re.search(KEY.encode() + rb" *\((\w*)\)", pdf.read_bytes())
-    return found[1].decode() if found else None
+    return found[1].decode() if found else ""
 
 
-def pdf_objects(pdf: Path) -> bytes:
+def pdf_objects(content: bytes) -> bytes:
     """A PDF's bytes, and after them what its compressed streams hold."""
-    content = pdf.read_bytes()
     parts = [content]
     for start in re.finditer(rb"stream\r?\n", content):
         try:
@@ -57,29 +57,19 @@ def pdf_problems(pdf: Path, tex: Path) -> list[str]:
     """What is wrong with the PDF or its source, a sentence each."""
     try:
         source = tex.read_text(encoding="utf-8")
-        checksum = source_checksum(tex)
-    except FileNotFoundError:
-        return [f"{tex} is missing: restore it (`git checkout {tex}`)"]
     except (OSError, UnicodeError) as error:
-        return [f"{tex} cannot be read: {error}"]
+        return [f"{tex} cannot be read ({error}): restore it (`git checkout {tex}`)"]
     if word := notebooks.UNFINISHED.search(source):
         line = source.count("\n", 0, word.start()) + 1
-        return [
-            f"{tex} still holds a {word[0]} in line {line}: finish it, then `make pdf`"
-        ]
+        return [f"{tex} still holds a {word[0]} in line {line}: finish it, `make pdf`"]
     try:
-        built_from = pdf_checksum(pdf)
-        objects = pdf_objects(pdf)
-    except FileNotFoundError:
-        return [f"{pdf} is missing: run `make pdf`"]
+        objects = pdf_objects(pdf.read_bytes())
     except OSError as error:
-        return [f"{pdf} cannot be read: {error.strerror}"]
-    if built_from != checksum:
+        return [f"{pdf} cannot be read ({error.strerror}): run `make pdf`"]
+    if pdf_checksum(pdf) != source_checksum(tex):
         return [f"{pdf} was not built from the present {tex}: run `make pdf`"]
-    marks = [
-        re.sub(r"([()])", r"\\\1", question)
-        for question in re.findall(r"(?m)^\\question\{(.*?)\}", source)
-    ]
+    questions = re.findall(r"(?m)^\\question\{(.*?)\}", source)
+    marks = [re.sub(r"([()])", r"\\\1", question) for question in questions]
     lost = [mark for mark in marks if f"({mark}.".encode() not in objects]
     if lost or not re.search(rb"/Type ?/Page\b", objects):
         return [f"{pdf} lacks pages or the answer to a question: run `make pdf`"]
@@ -91,13 +81,10 @@ def missing_tex() -> list[str]:
     programs = [name for name in PROGRAMS if shutil.which(name) is None]
     if programs:
         return programs
-    return [
-        style
-        for style in STYLES
-        if subprocess.run(
-            ["kpsewhich", style], check=False, stdout=subprocess.DEVNULL
-        ).returncode
-    ]
+    found = subprocess.run(
+        ["kpsewhich", *STYLES], check=False, stdout=subprocess.PIPE, text=True
+    )
+    return [style for style in STYLES if style not in found.stdout]
 
 
 def provide_tex() -> None:
@@ -105,13 +92,12 @@ def provide_tex() -> None:
     missing = missing_tex()
     if not missing:
         return
-    command = f"sudo apt-get update && sudo {INSTALL}"
-    advice = f"TeX lacks {', '.join(missing)}: run `{command}`"
+    advice = f"TeX lacks {', '.join(missing)}: run `sudo {UPDATE} && sudo {INSTALL}`"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SystemExit(advice)
     print(f"installing TeX, once: {PACKAGES}", flush=True)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for step in ("apt-get update", INSTALL):
+    for step in UPDATE, INSTALL:
         done = subprocess.run(
             step.split(), check=False, env=environment, capture_output=True, text=True
         )
@@ -119,34 +105,23 @@ def provide_tex() -> None:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise SystemExit(f"`{step}` failed ({reason}); {advice}")
     if missing_tex():
-        raise SystemExit(f"TeX still lacks {', '.join(missing_tex())}: run `{command}`")
+        raise SystemExit(advice)
 
 
 def first_error(log: str, name: str) -> str:
-    """One sentence for the error that stopped TeX: file, line, message, place."""
-    found = re.search(r"(?m)^(?:! |\S+?:\d+: )(.*)", log)
-    if not found:
+    """The line of the log with the error that stopped TeX, and the place it names."""
+    error = re.search(r"(?m)^(?:! |\S+?:\d+: ).*", log)
+    if not error:
         return f"{name}: TeX stopped without a message"
-    message = found[1].rstrip(".:")
-    line = re.search(r"(?m)^l\.(\d+) *(.*?) *$", log[found.start() :])
-    if line:
-        place = f" at `{line[2]}`" if line[2] else ""
-        return f"{name}, line {line[1]}: {message}{place}"
-    runaway = re.search(r"(?m)^Runaway .*\n(.{1,40})", log[: found.start()])
-    if message == "Emergency stop":
-        message = r"no \end{document}"
-    since = f", since `{runaway[1]}`" if runaway else ""
-    return f"{name}, at its end: {message}{since}"
+    place = re.search(r"(?m)^l\.\d+ .*", log[error.start() :])
+    return f"{name}: {error[0]}" + (f" at `{place[0].strip()}`" if place else "")
 
 
 def complaints(log: str) -> list[str]:
     """Every warning of the log and every box more than 1 pt too full, a line each."""
-    warning = (
-        r"(?m)^(?:LaTeX|Package|Class|pdfTeX)\b[^:]*[Ww]arning.*|^Missing character.*"
-    )
-    overfull = r"(?m)^(Overfull .*?\((\d+\.\d+)pt too .*)"
-    lines = re.findall(warning, log)
-    lines += [line for line, points in re.findall(overfull, log) if float(points) > 1]
+    warning = r"(?:LaTeX|Package|Class|pdfTeX)\b[^:\n]*[Ww]arning.*|Missing character.*"
+    overfull = r"Overfull .*?\((?:[1-9]|\d{2,})\.\d+pt too .*"
+    lines = re.findall(f"(?m)^(?:{warning}|{overfull})", log)
     return [" ".join(line.split()) for line in dict.fromkeys(lines)]
 
 
@@ -157,17 +132,13 @@ def build(tex: Path, pdf: Path, work: Path) -> None:
     checksum = source_checksum(tex)
     (work / tex.name).write_bytes(tex.read_bytes().replace(b"\r\n", b"\n"))
     (work / "checksum.tex").write_text(rf"\pdfinfo{{{KEY} ({checksum})}}" + "\n")
-    command = (
-        "latexmk -norc -pdf -interaction=nonstopmode -halt-on-error -file-line-error"
-    )
     run = subprocess.run(
-        [*command.split(), tex.name],
+        [*LATEXMK.split(), tex.name],
         check=False,
         cwd=work,
         env=os.environ | REPEATABLE,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
     )
     log_file = work / f"{tex.stem}.log"
     log = log_file.read_text(errors="replace") if log_file.is_file() else ""
@@ -190,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -21,58 +21,41 @@ VERDICTS = {
     "claims": ("holds", "does not hold here", "stand-in"),
 }
 UNFINISHED = re.compile(r"\b(?:todos?|fixme)\b", re.IGNORECASE)
+NOT_A_NOTEBOOK = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 def text(value: str | list) -> str:
-    """A text, which the file may hold whole or as a list of lines."""
+    """A text, which a file may hold whole or as a list of lines."""
     if not isinstance(value, (str, list)):
         raise TypeError(f"{value!r:.40} stands where a text should")
     return "".join(value)
 
 
-def tidy_output(output: dict) -> dict:
-    """An output with its texts whole; what it lacks raises an error."""
-    kind = output["output_type"]
-    if kind == "stream":
-        return output | {"text": text(output["text"])}
-    if kind == "error":
-        return output | {"traceback": [text(line) for line in output["traceback"]]}
-    data = {
-        key: value if key.endswith("json") else text(value)
-        for key, value in output["data"].items()
-    }
-    return output | {"data": data}
-
-
 def whole(notebook: dict) -> dict:
-    """The notebook with its texts whole; an error where it is none."""
+    """The same notebook with its texts whole; an error where it is none."""
     if notebook["nbformat"] != 4:
         raise ValueError(f"its format is {notebook['nbformat']!r:.20}, not 4")
+    notebook["metadata"].get("run", {}).keys()
     for cell in notebook["cells"]:
         cell["source"] = text(cell["source"])
-        cell["metadata"] = dict(cell["metadata"])
-        if cell["cell_type"] == "code":
-            cell["outputs"] = [tidy_output(output) for output in cell["outputs"]]
-            cell.setdefault("execution_count", None)
-    notebook["metadata"] = dict(notebook["metadata"])
+        cell["metadata"].keys()
+        for output in cell["outputs"] if cell["cell_type"] == "code" else ():
+            if output["output_type"] == "stream":
+                output["text"] = text(output["text"])
+            for kind, value in output.get("data", {}).items():
+                output["data"][kind] = value if kind.endswith("json") else text(value)
     return notebook
 
 
 def read(path: Path) -> dict:
-    """Reads a notebook, its texts whole; ValueError with a phrase if it is none."""
+    """Reads a notebook; ValueError with a phrase if it is none."""
     try:
         return whole(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise ValueError("is missing") from None
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
-    except (
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except NOT_A_NOTEBOOK as error:
         reason = f"is not a valid notebook: {type(error).__name__}, {error}"
         raise ValueError(" ".join(reason.split())[:160]) from None
 
@@ -94,12 +77,18 @@ def code_cells(notebook: dict) -> list[dict]:
 
 
 def text_of(output: dict) -> str:
-    """The plain text of an output: a stream's, or what stands beside a richer form."""
-    if output["output_type"] == "stream":
-        return output["text"]
-    if output["output_type"] == "error":
-        return "\n".join(output["traceback"])
-    return output["data"].get("text/plain", "")
+    """What an output shows as plain text."""
+    return output.get("text") or output.get("data", {}).get("text/plain", "")
+
+
+def is_row(row: object, kind: str) -> bool:
+    """Whether this is a row of measures or of claims."""
+    return (
+        isinstance(row, dict)
+        and set(row) == set(COLUMNS[kind])
+        and all(isinstance(value, str) and value for value in row.values())
+        and row["verdict"] in VERDICTS[kind]
+    )
 
 
 def results(notebook: dict) -> dict[str, list[dict[str, str]]]:
@@ -109,19 +98,13 @@ def results(notebook: dict) -> dict[str, list[dict[str, str]]]:
     if not tables:
         raise ValueError("shows no closing table")
     table = tables[-1]
-    if not isinstance(table, dict) or set(table) != set(COLUMNS):
-        raise ValueError(f"has a closing table without {' and '.join(COLUMNS)}")
-    for kind, columns in COLUMNS.items():
-        for row in table[kind]:
-            if not (
-                isinstance(row, dict)
-                and set(row) == set(columns)
-                and all(isinstance(value, str) and value for value in row.values())
-                and row["verdict"] in VERDICTS[kind]
-            ):
+    lists = isinstance(table, dict) and {k: type(rows) for k, rows in table.items()}
+    if lists != dict.fromkeys(COLUMNS, list) or not table["measures"]:
+        raise ValueError("has a closing table without measures and claims")
+    for kind, rows in table.items():
+        for row in rows:
+            if not is_row(row, kind):
                 raise ValueError(f"has a row in its closing table unlike others: {row}")
-    if not table["measures"]:
-        raise ValueError("has a closing table without a measure")
     return {  # in the order of COLUMNS, which files do not keep
         kind: [{column: row[column] for column in columns} for row in table[kind]]
         for kind, columns in COLUMNS.items()
@@ -133,69 +116,57 @@ def missed(table: dict) -> list[str]:
     return [row["measure"] for row in table["measures"] if row["verdict"] == "FAIL"]
 
 
-def checksum(parts: list) -> str:
-    """SHA-256 of texts, blind to line ends and to blanks at the ends of lines."""
-    tidied = ("\n".join(map(str.rstrip, part.strip().splitlines())) for part in parts)
-    return hashlib.sha256("\0".join(tidied).encode()).hexdigest()
+def checksums(notebook: dict) -> dict[str, str]:
+    """SHA-256 of code and of outputs, blind to all that a front end changes by itself.
 
-
-def code_checksum(notebook: dict) -> str:
-    """Of the code cells' sources: no front end changes these by itself."""
-    return checksum([cell["source"] for cell in code_cells(notebook)])
-
-
-def outputs_checksum(notebook: dict) -> str:
-    """Of printed text and pictures, whatever pieces a front end puts them in.
-
-    The runner compresses pictures anew, so a run in a front end never has its bytes.
+    Of outputs, printed text and pictures count, in whatever pieces they come. The runner
+    compresses pictures anew, so after a run in a front end they have other bytes.
     """
-    parts = []
-    for cell in code_cells(notebook):
-        streams = [o["text"] for o in cell["outputs"] if o["output_type"] == "stream"]
-        parts.append("".join(streams))
+    cells, outputs = code_cells(notebook), []
+    for cell in cells:
+        outputs.append("".join(output.get("text", "") for output in cell["outputs"]))
         data = [output.get("data", {}) for output in cell["outputs"]]
-        parts += [d[k] for d in data for k in ("text/plain", "image/png") if k in d]
-    return checksum(parts)
-
-
-def is_outdated(notebook: dict) -> bool:
-    """Whether the code was edited since the runner made the outputs that it still has."""
-    stamp = notebook["metadata"].get("run")
-    return (
-        isinstance(stamp, dict)
-        and {"code", "outputs"} <= set(stamp)
-        and stamp["code"] != code_checksum(notebook)
-        and stamp["outputs"] == outputs_checksum(notebook)
-    )
+        outputs += [d[k] for d in data for k in ("text/plain", "image/png") if k in d]
+    parts = {"code": [cell["source"] for cell in cells], "outputs": outputs}
+    sums = {}
+    for name, texts in parts.items():
+        tidied = ("\n".join(map(str.rstrip, t.strip().splitlines())) for t in texts)
+        sums[name] = hashlib.sha256("\0".join(tidied).encode()).hexdigest()
+    return sums
 
 
 def faults(notebook: dict) -> list[str]:
-    """Why a notebook is not fit to be handed in, a phrase each; [] if it is."""
-    cells = code_cells(notebook)
-    counts = [cell["execution_count"] for cell in cells]
+    """Why a notebook is not fit to be handed in, and what to do before it is run again."""
+    cells, now = code_cells(notebook), checksums(notebook)
+    stamp = notebook["metadata"].get("run", {})
+    counts = [cell.get("execution_count") for cell in cells]
     found = []
     if set(counts) == {None} and any(cell["outputs"] for cell in cells):
-        found.append("has lost its counts, as Colab drops them when its session ends")
+        found.append("has lost its counts, as Colab drops them when its session ends:")
     elif None in counts:
         number = counts.index(None) + 1
-        found.append(f"has a cell that was never run (code cell {number})")
+        found.append(f"has a cell that was never run (code cell {number}):")
     elif counts != list(range(1, len(cells) + 1)):
-        found.append("was not run from top to bottom in a fresh kernel")
-    elif is_outdated(notebook):
-        found.append("has code that was edited and not run again")
+        found.append("was not run from top to bottom in a fresh kernel:")
+    elif stamp.get("outputs") == now["outputs"] and stamp.get("code") != now["code"]:
+        found.append("has code that was edited and not run again:")
     for number, cell in enumerate(cells, 1):
         errors = [o for o in cell["outputs"] if o["output_type"] == "error"]
-        found += [f"ends in {o.get('ename')} in code cell {number}" for o in errors]
+        names = [error.get("ename") for error in errors]
+        found += [f"ends in {name} in code cell {number}: mend it," for name in names]
     for number, cell in enumerate(notebook["cells"], 1):
         if word := UNFINISHED.search(cell["source"]):
-            found.append(f"still holds a {word[0]} in cell {number}")
+            found.append(f"still holds a {word[0]} in cell {number}: finish it,")
     try:
         table = results(notebook)
     except ValueError as error:
-        return [*found, str(error)]
-    verdicts = [row["verdict"] for rows in table.values() for row in rows]
-    if "stand-in" in verdicts:
-        found.append("holds results from stand-in data, not from the real pictures")
+        return [*found, f"{error}: restore its last cells,"]
+    if "stand-in" in [row["verdict"] for rows in table.values() for row in rows]:
+        found.append(
+            "holds results from stand-in data: find the pictures or a network,"
+        )
     if names := missed(table):
-        found.append(f"misses what the assignment asks ({', '.join(names)})")
+        found.append(
+            f"misses what the assignment asks ({', '.join(names)}): improve it,"
+        )
     return found

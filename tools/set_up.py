@@ -6,7 +6,7 @@ says what this Python lacks. ORIGIN is where make has PYTHON from: "file" is the
 """
 
 import re
-import shutil
+import signal
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -54,12 +54,9 @@ def check(folder: Path, chosen: bool) -> None:
 
 
 def make(folder: Path) -> None:
-    """Makes a virtual environment; where that fails, no folder is left or lost."""
+    """Makes a virtual environment, or adds to one what it lacks."""
     print(f"setting up {folder} (once; some minutes and about 6 GB)", flush=True)
-    is_new = not folder.exists()
     if subprocess.run([sys.executable, "-m", "venv", folder], check=False).returncode:
-        if is_new:
-            shutil.rmtree(folder, ignore_errors=True)
         refuse(
             f"`{sys.executable} -m venv {folder}` failed as said above: on Debian and"
             " Ubuntu `sudo apt-get install python3-venv`, or see VENV= in README.md"
@@ -72,6 +69,7 @@ def pip(python: Path, *arguments: str) -> int:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     venv, origin, *names = sys.argv[1:]
     lists, folder = [Path(name) for name in names], Path(venv)
     python = folder / "bin/python"

@@ -1,62 +1,51 @@
 """write_results.py: copies the notebooks' closing tables and their seconds into README.md."""
 
+import re
 import sys
 from pathlib import Path
 
 import notebooks
 
-README = Path("README.md")
 BEGIN, END = "<!-- results: written by make execute -->", "<!-- end of results -->"
-
-
-def rows_of(notebook: dict) -> list[list[str]]:
-    """A notebook's measures without their verdicts, and how many of its claims hold."""
-    results = notebooks.results(notebook)
-    rows = [list(row.values())[:4] for row in results["measures"]]
-    hold = sum(row["verdict"] == "holds" for row in results["claims"])
-    return [
-        *rows,
-        ["claims that hold", "-", "-", f"{hold} of {len(results['claims'])}"],
-    ]
+HEAD = "| notebook | measure | asked | our bar | got |\n|---|---|---|---|---|"
 
 
 def table(folder: Path) -> str:
-    """Machine and seconds, then the Markdown table of every notebook's results."""
-    lines = ["| notebook | measure | asked | our bar | got |", "|---|---|---|---|---|"]
-    seconds: dict[str, list[str]] = {}
+    """Machine and seconds, then every notebook's measures and how many claims hold."""
+    lines, seconds = [], {}
     for name in notebooks.NAMES:
         try:
             notebook = notebooks.read(folder / f"{name}.ipynb")
-            rows = rows_of(notebook)
+            results = notebooks.results(notebook)
         except ValueError as error:
             raise ValueError(f"{name}.ipynb {error}") from None
         stamp = notebook["metadata"].get("run", {})
-        if stamp.get("code") == notebooks.code_checksum(notebook):
+        if stamp.get("code") == notebooks.checksums(notebook)["code"]:
             took = f"`{name}` {stamp['seconds']} s"
             seconds.setdefault(stamp["machine"], []).append(took)
-        for number, row in enumerate(rows):
-            first = f"| `{name}`" if number == 0 else "|"
-            lines.append(f"{first} | {' | '.join(row)} |")
+        rows = [list(row.values())[:4] for row in results["measures"]]
+        held = sum(row["verdict"] == "holds" for row in results["claims"])
+        rows.append(["claims that hold", "", "", f"{held} of {len(results['claims'])}"])
+        names = [f"`{name}`"] + [""] * len(rows)
+        lines += [
+            f"| {' | '.join([n, *row])} |" for n, row in zip(names, rows, strict=False)
+        ]
     took = [f"{machine}: {', '.join(each)}." for machine, each in seconds.items()]
-    return "\n".join([*took, "", *lines])
+    return "\n".join([*took, "", HEAD, *lines])
 
 
-def main() -> int:
-    text = README.read_text(encoding="utf-8")
-    try:
-        before, rest = text.split(BEGIN)
-        after = rest.split(END)[1]
-    except (ValueError, IndexError):
-        print(f"README.md lacks {BEGIN!r} or {END!r}: restore them.", file=sys.stderr)
-        return 1
+def main() -> None:
+    readme = Path("README.md")
+    text = readme.read_text(encoding="utf-8")
     try:
         results = f"{BEGIN}\n{table(Path())}\n{END}"
     except ValueError as error:
-        print(f"README.md is as it was: {error}.", file=sys.stderr)
-        return 1
-    notebooks.replace(README, (before + results + after).encode())
-    return 0
+        sys.exit(f"README.md stays as it is, since {error}.")
+    text, found = re.subn(f"{BEGIN}.*{END}", lambda _: results, text, flags=re.DOTALL)
+    if not found:
+        sys.exit(f"README.md lacks the lines {BEGIN!r} and {END!r}: restore them.")
+    notebooks.replace(readme, text.encode())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
