@@ -1,11 +1,16 @@
-"""README.md: its results are those of the committed notebooks, its files exist."""
+"""README.md: its results are those of the committed notebooks, what it names exists."""
 
 import re
 
+import notebooks
 import write_results
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def part(heading: str) -> str:
+    return README.split(f"## {heading}\n")[1].split("\n## ")[0]
 
 
 def test_results_are_those_of_the_notebooks():
@@ -13,21 +18,30 @@ def test_results_are_those_of_the_notebooks():
     assert inside.strip() == write_results.table(ROOT), "run tools/write_results.py"
 
 
-def test_worst_of_seeds_goes_by_the_bar():
-    got = ["0.92", "0.9", "10.5"]
-    assert write_results.worst(got, ">= 0.9", "-") == "0.9 (of 3)"
-    assert write_results.worst(got, "-", "<= 10") == "10.5 (of 3)"
-    assert write_results.worst(["0.92"], ">= 0.9", "-") == ""  # one seed has no worst
-    assert write_results.worst(["4", "4"], "4", "-") == ""  # no direction
-
-
 def test_what_it_names_exists():
-    table = README.split("## What is where")[1]
-    for name in re.findall(r"^\| `([^`]+)`", table, flags=re.MULTILINE):
+    for name in re.findall(r"(?m)^\| `([^`]+)`", part("What is where")):
         assert (ROOT / name).exists(), name
 
 
-def test_targets_it_names_exist():
-    makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"\bmake ([a-z]+)", README)):
-        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+def test_every_question_is_answered_where_it_says():
+    rows = part("Where each question is answered")
+    asked = re.findall(
+        r"(?m)^\\question\{(.*?)\}", (ROOT / "hw2_theory.tex").read_text()
+    )
+    assert re.findall(r"\b1\.[123][.\d]*(?:\([a-z]+\))+", rows) == asked
+    headings, named = [], []
+    for row in rows.splitlines():
+        if name := re.search(r"`(\w+\.ipynb)` \|$", row):
+            cells = notebooks.read(ROOT / name[1])["cells"]
+            text = "\n".join(c["source"] for c in cells if c["cell_type"] == "markdown")
+            headings = re.findall(r"(?m)^##+ (.*)", text)
+            named.append(name[1])
+        for answer in re.findall(r"\*(.+?)\*", row):
+            assert any(heading.startswith(answer) for heading in headings), answer
+    assert sorted({*named}) == sorted(notebooks.NOTEBOOKS)
+
+
+def test_lines_fit_and_no_net_id_stands_there_to_be_pasted():
+    for line in README.splitlines():
+        assert line.startswith("|") or len(line) <= 160, line
+    assert re.findall(r"NETID=(\w*)", README) == ["your_net_id"]
