@@ -1,14 +1,12 @@
 r"""Turns the mathematics of hw2_theory.tex into Python, as it stands there, and evaluates it.
 
-`statements` takes the LaTeX of an answer box apart; `Statement.check` evaluates every side of
-an equation or bound for given values of the symbols and compares them.
-
 Columns are arrays (n, 1), rows (1, n), so that a transpose matters. Juxtaposition is the
 product; entries count from one; `\pd{f[i]}{W[r,s]}` is entry [i, s, r] of `\pd{f}{W}`, as the
 denominator's axes are reversed. A symbol whose value is a Python `range` is an index that
 runs; one whose value is a function is called with its step or slot: `\vh[t]`, `\mQ_i`.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -24,15 +22,17 @@ SPACING = r"\\(?:[bB]igg?[lr]?)(?![A-Za-z])|\\[,;! ]|\*(?=\{)|~"
 ALIASES = {r"\tfrac": r"\frac", r"\ipd": r"\pd", r"\idd": r"\dd"}
 RELATIONS = {"=", r"\le", r"\ge", "<", ">", r"\ne", r"\in", r"\approx"}
 REDUCE = {r"\sum": "total", r"\prod": "np.prod", r"\max": "max", r"\min": "min"}
-FENCES = {
-    r"\sqrt": "np.sqrt",
-    r"\floor": "floor",
-    r"\abs": "np.abs",
-    r"\norm": "row_norm",
+FUNCTIONS = {
+    r"\ln": np.log,
+    r"\sqrt": np.sqrt,
+    r"\abs": np.abs,
+    r"\floor": lambda z: int(np.floor(z)),
+    r"\norm": lambda matrix: np.abs(matrix).sum(1).max(),  # the largest row sum
+    r"\sigma": lambda z: 1 / (1 + np.exp(-z)),
+    r"\softargmax": lambda scores: np.exp(scores) / np.exp(scores).sum(),
+    r"\diag": lambda column: np.diag(column[:, 0]),
 }
-FUNCTIONS = {r"\ln": "np.log", r"\sigma": "sigmoid", r"\diag": "diag"}
-FUNCTIONS |= {r"\softargmax": "softargmax"}
-GIVEN_FUNCTIONS = {r"\phi", r"\ell", "f"}
+GIVEN = {r"\ell": r"\ell", r"\phi": r"\phi", "f": "f_W"}  # functions among the values
 ENDS = {
     *RELATIONS,
     *")]},.&+-|",
@@ -68,10 +68,7 @@ def add(a, b):
 
 
 def total(values: list):
-    result = 0
-    for value in values:
-        result = add(result, value)
-    return result
+    return functools.reduce(add, values, 0)
 
 
 def multiply(a, b):
@@ -89,34 +86,12 @@ def entrywise(a, b):
 
 def entry(array, index):
     """An entry, its indices counted from one; a column takes one index."""
-    if array.ndim == 2 and array.shape[1] == 1 and len(index) == 1:
-        index = [*index, 1]
-    assert len(index) == array.ndim, f"{len(index)} indices for {array.shape}"
-    inside = all(1 <= i <= n for i, n in zip(index, array.shape, strict=True))
-    assert inside, f"entry {index} of {array.shape}"
+    index = (
+        [*index, 1] if array.ndim == 2 and len(index) == array.shape[1] == 1 else index
+    )
+    inside = [1 <= i <= n for i, n in zip(index, array.shape, strict=True)]
+    assert all(inside), f"entry {index} of {array.shape}"
     return array[tuple(i - 1 for i in index)]
-
-
-def floor(value) -> int:
-    return int(np.floor(value))
-
-
-def row_norm(matrix):
-    return np.abs(matrix).sum(1).max()
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
-def diag(column):
-    assert column.shape[1:] == (1,), f"diag of {column.shape}"
-    return np.diag(column[:, 0])
-
-
-def softargmax(scores):
-    powers = np.exp(scores - scores.max())
-    return powers / powers.sum()
 
 
 def get(v: dict, name: str):
@@ -127,13 +102,10 @@ def get(v: dict, name: str):
 
 def symbol(v: dict, base: str, subscript: str, index: Callable, *brackets: list):
     name = f"{base}_{subscript}" if subscript else base
-    if index and name not in v:
-        index = index()
-        if base in v:  # a slot: w_i[t] is w(i, t)
-            brackets = [index + [i for bracket in brackets[:1] for i in bracket]]
-        else:  # an entry: h_i[t] is entry i of \vh[t]
-            return entry(symbol(v, rf"\v{base}", "", None, *brackets), index)
-        name = base
+    if index and name not in v and base not in v:  # h_i[t] is entry i of \vh[t]
+        return entry(symbol(v, rf"\v{base}", "", None, *brackets), index())
+    if index and name not in v:  # a slot: w_i[t] is w(i, t)
+        name, brackets = base, [index() + [i for bracket in brackets for i in bracket]]
     value = get(v, name)
     for bracket in brackets:
         value = value(*bracket) if callable(value) else entry(value, bracket)
@@ -145,10 +117,12 @@ def derivative(v: dict, key: str, above: tuple, below: tuple):
     value = get(v, key)
     (inner, *steps), (other, *other_steps) = above, below
     if callable(value):
-        value = value(*(i for bracket in [*steps, *other_steps] for i in bracket))
+        value = value(*itertools.chain(*steps, *other_steps))
     else:  # x[n][c] is entry [c, n]
-        inner = [i for bracket in steps[::-1] for i in bracket]
-        other = [i for bracket in other_steps[::-1] for i in bracket]
+        inner, other = (
+            itertools.chain(*steps[::-1]),
+            [*itertools.chain(*other_steps[::-1])],
+        )
     index = [*inner, *other[::-1]]
     return entry(value, index) if index else value
 
@@ -159,17 +133,9 @@ def over(v: dict, name: str, *limits: int) -> Iterator[dict]:
     return ({**v, name: number} for number in numbers)
 
 
-def between(first: int, last: int) -> list[int]:
-    """What stands for 0,\\dots,k or k,\\dots,0."""
-    return list(range(min(first, last), max(first, last) + 1))
-
-
 def falling(factor: Callable, first: int, last: int):
     """A product whose index falls; one where there is nothing to multiply."""
-    result = 1
-    for step in range(first, last - 1, -1):
-        result = multiply(result, factor(step))
-    return result
+    return functools.reduce(multiply, map(factor, range(first, last - 1, -1)), 1)
 
 
 def same(a, b) -> bool:
@@ -182,7 +148,7 @@ def same(a, b) -> bool:
         c[0] if c.ndim == 3 and len(c) == 1 else c for c in (a, b)
     )  # row times tensor
     scale = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
-    return a.shape == b.shape and np.abs(a - b).max() <= TOLERANCE * scale
+    return a.shape == b.shape and np.abs(a - b).max(initial=0) <= TOLERANCE * scale
 
 
 def related(relation: str, a, b) -> bool:
@@ -191,15 +157,15 @@ def related(relation: str, a, b) -> bool:
     if relation == "=":
         return same(a, b)
     a, b = float(np.squeeze(a)), float(np.squeeze(b))
-    slack = TOLERANCE * abs(b)
-    return {
-        r"\approx": abs(a - b) < 5e-4,
-        r"\le": a <= b + slack,
-        r"\ge": a >= b - slack,
+    low, high = b - TOLERANCE * abs(b), b + TOLERANCE * abs(b)
+    holds = {
+        r"\le": a <= high,
+        r"\ge": a >= low,
         "<": a < b,
         ">": a > b,
         r"\ne": a != b,
-    }[relation]
+    }
+    return abs(a - b) < 5e-4 if relation == r"\approx" else holds[relation]
 
 
 # ---------------------------------------------------------------- LaTeX to Python
@@ -274,20 +240,19 @@ class Reader:
         return f"({', '.join(sides)},)"
 
     def listed(self) -> str:
-        """a, b, c or 0, 1, \\dots, k or w_0[t], \\dots, w_k[t]."""
+        """a, b, c or w_0[t], \\dots, w_k[t]."""
         items, begin = [self.expression()], None
         while self.accept(","):
             if self.accept(r"\dots"):
-                begin = self.last or ("", "", "")
+                begin = self.last
                 self.take(",")
             items.append(self.expression())
-        if begin is None:
+        if not begin:
             return f"[{', '.join(items)}]"
-        if not begin[1]:
-            return f"between({items[0]}, {items[-1]})"
-        if self.last[::2] != begin[::2]:
-            raise AssertionError(f"dots between different symbols: {self.tokens}")
-        numbers = f"between({begin[1]}, {self.last[1]})"
+        assert begin[::2] == self.last[::2], (
+            f"dots between different symbols: {self.tokens}"
+        )
+        numbers = f"range({begin[1]}, {self.last[1]} + 1)"
         return f"[symbol(v, r'{begin[0]}', 'i', lambda i=i: [i]{begin[2]}) for i in {numbers}]"
 
     def expression(self) -> str:
@@ -303,7 +268,7 @@ class Reader:
         return source
 
     def product(self) -> str:
-        source, before = self.factor(), ""
+        source, before = self.factor(), "1"
         while self.next() and self.next() not in ENDS:
             if self.accept("/"):
                 source = f"({source} / {self.factor()})"
@@ -311,10 +276,9 @@ class Reader:
                 if self.tokens[self.at - 2] != "]":
                     raise SyntaxError("dots that do not follow a bare symbol")
                 (name, first, _), _ = self.last, self.factor()
-                if name != self.last[0]:
-                    raise AssertionError("dots between different symbols")
+                assert name == self.last[0], "dots between different symbols"
                 factor = f"falling(get(v, r'{name}'), {first}, {self.last[1]})"
-                source = f"multiply({before}, {factor})" if before else factor
+                source = f"multiply({before}, {factor})"
             else:
                 self.accept(r"\cdot")
                 before, source = source, f"multiply({source}, {self.factor()})"
@@ -329,8 +293,6 @@ class Reader:
                 source = f"{source} ** ({self.grouped()})"
             else:
                 source = f"entry({source}, {self.index(self.group())})"
-        if self.next() == "[":
-            source = f"entry({source}, {self.grouped('listed', '[]')})"
         return f"({source})"
 
     def index(self, found: list[str]) -> str:
@@ -341,18 +303,16 @@ class Reader:
 
     def atom(self) -> str:
         token = self.next()
+        if token in ENDS:
+            raise SyntaxError(f"{token} stands where a value should")
         if token == "(":
             return self.grouped(brackets="()")
         if token == "[":
             return f"np.reshape({self.grouped('listed', '[]')}, (-1, 1))"
-        if token == "{":
-            return self.grouped()
-        if token in ENDS:
-            raise SyntaxError(f"{token} stands where a value should")
         self.take()
         if token in REDUCE:
             return self.big(REDUCE[token])
-        if token in FUNCTIONS or token in GIVEN_FUNCTIONS:
+        if token in FUNCTIONS or token in GIVEN:
             return self.call(token)
         if token in (r"\pd", r"\dd"):
             return self.differential(token)
@@ -364,13 +324,6 @@ class Reader:
             return f"np.exp({self.grouped()})"
         if token == r"\frac":
             return f"({self.grouped()}) / ({self.grouped()})"
-        if token in FENCES:
-            if self.next() == "[":  # the size of \norm[\Big]{...}
-                self.group("[", "]")
-            source = f"{FENCES[token]}({self.grouped()})"
-            if token == r"\norm":
-                self.take("_"), self.take(r"\infty")
-            return source
         return self.symbol(token)
 
     def symbol(self, base: str) -> str:
@@ -388,14 +341,20 @@ class Reader:
         return f"symbol(v, r'{base}', r'{''.join(subscript)}', {index}{brackets})"
 
     def call(self, name: str) -> str:
-        if name == "f":
-            name += self.take("_") + self.take()
+        if self.next() == "[" or self.accept("_"):  # the size of \norm[\Big]{...}; f_W
+            self.group("[", "]")
         if self.next() == "(":
-            arguments = self.grouped("listed", "()")
+            argument = f"*{self.grouped('listed', '()')}"
         else:
-            arguments = f"[{self.product()}]"
-        function = FUNCTIONS.get(name, f"get(v, r'{name}')")
-        return f"{function}(*{arguments})"
+            argument = self.product() if name == r"\ln" else self.grouped()
+        if name == r"\norm":
+            self.take("_"), self.take(r"\infty")
+        function = (
+            f"get(v, r'{GIVEN[name]}')" if name in GIVEN else f"FUNCTIONS[r'{name}']"
+        )
+        source = f"{function}({argument})"
+        bracket = self.next() == "["
+        return f"entry({source}, {self.grouped('listed', '[]')})" if bracket else source
 
     def big(self, reduce: str) -> str:
         if self.next() == "(":
@@ -434,7 +393,7 @@ class Reader:
         name, entries = "".join(reader.group("(", ")")), "[]"
         if reader.accept("_"):
             subscript = reader.group()
-            if bare or name.isalpha() and name != "f":  # h_i[t]
+            if bare or (name.isalpha() and name != "f"):  # h_i[t]
                 name, entries = name if bare else rf"\v{name}", reader.index(subscript)
             else:
                 name += "_" + "".join(subscript)
@@ -460,34 +419,19 @@ def evaluate(tex: str, values: dict, method: str = "expression"):
 
 
 class Statement:
-    """An equation, a bound, a stated dimension, or how far an index runs."""
+    """An equation, a bound or a stated dimension."""
 
     def __init__(self, found: list[str], tag: str = ""):
-        self.text, self.tag, self.names = " ".join(found), tag, found
-        self.relations, reader = [], Reader(found)
+        self.text, self.tag, reader = " ".join(found), tag, Reader(found)
         if r"\iff" in found:
             cut = found.index(r"\iff")
             sides = [reader.inside(p, "truth") for p in (found[:cut], found[cut + 1 :])]
             self.relations, reader.at = ["="], len(found)
-        elif found[1:2] == ["="] and "," in found and found[-2] != "]":
-            reader.at = 2
-            sides = [reader.listed()]  # i=0,1,2 or i=0,\dots,k
         else:
             sides, self.relations = reader.chain()
         if reader.next():
             raise SyntaxError(f"{reader.next()} in {self.text}")
         self.free, self.sides = reader.free, [function(side) for side in sides]
-
-    def stated_range(self, values: dict):
-        """(index, stated numbers) where the statement says how far an index runs."""
-        if not self.relations:
-            return get(values, self.names[0]), self.sides[0](values)
-        if self.relations == [r"\le", r"\le"]:  # 1 \le j \le 5
-            index = values.get(self.names[self.names.index(r"\le") + 1])
-            if isinstance(index, range):
-                first, last = self.sides[0](values), self.sides[2](values)
-                return index, list(range(first, last + 1))
-        return None
 
     def cases(self, values: dict) -> Iterator[dict]:
         """The values with every running index of the statement set."""
@@ -495,37 +439,23 @@ class Statement:
         for index in itertools.product(*(values[name] for name in running)):
             yield {**values, **dict(zip(running, index, strict=True))}
 
-    def pairs(self, case: dict) -> list[tuple]:
-        try:
-            with np.errstate(all="ignore"):
-                found = [side(case) for side in self.sides]
-        except (IndexError, TypeError, ValueError) as error:
-            raise AssertionError(f"{self.text}: {error}") from error
-        return list(zip(self.relations, found, found[1:], strict=False))
-
-    def meant(self, case: dict) -> bool:
-        """Whether it is made for these indices; the formula may itself say for which."""
-        where = case.get("where", {}).get(self.tag)
-        if where is None or not where.free <= self.free:
-            return True
-        inside = all(related(*pair) for pair in where.pairs(case))
-        if self.relations == [">"]:
-            assert related(*self.pairs(case)[0]) == inside, self.text
-        return inside
-
-    def check(self, values: dict) -> list[float]:
-        """Asserts that it holds; returns the slack of each bound, 0 where there is none."""
-        if found := self.stated_range(values):
-            assert sorted(found[0]) == sorted(found[1]), f"range: {self.text}"
-            return [0.0]
+    def check(self, values: dict) -> list[list[float]]:
+        """Asserts that it holds; returns for each case the relative slack of each relation."""
         slack = []
-        for case in filter(self.meant, self.cases(values)):
-            for relation, a, b in self.pairs(case):
+        for case in self.cases(values):
+            try:
+                with np.errstate(all="ignore"):
+                    found = [side(case) for side in self.sides]
+            except (IndexError, TypeError, ValueError) as error:
+                raise AssertionError(f"{self.text}: {error}") from error
+            slack.append([])
+            for relation, a, b in zip(self.relations, found, found[1:], strict=False):
                 assert related(relation, a, b), f"{self.text}: {a} {relation} {b}"
-                slack.append(0.0)
+                gap = 0.0
                 if relation in (r"\le", r"\ge"):
                     a, b = float(np.squeeze(a)), float(np.squeeze(b))
-                    slack[-1] = abs(a - b) / max(abs(a), abs(b), 1e-300)
+                    gap = abs(a - b) / max(abs(a), abs(b), 1e-300)
+                slack[-1].append(gap)
         return slack
 
 
