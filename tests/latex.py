@@ -21,7 +21,10 @@ TOKEN = re.compile(
 SPACING = r"\\(?:[bB]igg?[lr]?)(?![A-Za-z])|\\[,;! ]|\*(?=\{)|~"
 ALIASES = {r"\tfrac": r"\frac", r"\ipd": r"\pd", r"\idd": r"\dd"}
 RELATIONS = {"=", r"\le", r"\ge", "<", ">", r"\ne", r"\in", r"\approx"}
-REDUCE = {r"\sum": "total", r"\prod": "np.prod", r"\max": "max", r"\min": "min"}
+REDUCE = {
+    r"\sum": lambda values: functools.reduce(add, values, 0),
+    r"\prod": np.prod, r"\max": max, r"\min": min,
+}
 FUNCTIONS = {
     r"\ln": np.log,
     r"\sqrt": np.sqrt,
@@ -67,21 +70,12 @@ def add(a, b):
     return a + b
 
 
-def total(values: list):
-    return functools.reduce(add, values, 0)
-
-
 def multiply(a, b):
     """Matrix product; with a tensor the sum over the axes that meet."""
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return a * b
     assert a.shape[-1] == b.shape[0], f"product of {a.shape} and {b.shape}"
     return np.tensordot(a, b, 1)
-
-
-def entrywise(a, b):
-    assert np.shape(a) == np.shape(b), f"entrywise product of {a.shape} and {b.shape}"
-    return a * b
 
 
 def entry(array, index):
@@ -133,11 +127,6 @@ def over(v: dict, name: str, *limits: int) -> Iterator[dict]:
     return ({**v, name: number} for number in numbers)
 
 
-def falling(factor: Callable, first: int, last: int):
-    """A product whose index falls; one where there is nothing to multiply."""
-    return functools.reduce(multiply, map(factor, range(first, last - 1, -1)), 1)
-
-
 def same(a, b) -> bool:
     a, b = np.asarray(a, float), np.asarray(b, float)
     if b.ndim == 0 and b == 0:
@@ -149,6 +138,10 @@ def same(a, b) -> bool:
     )  # row times tensor
     scale = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
     return a.shape == b.shape and np.abs(a - b).max(initial=0) <= TOLERANCE * scale
+
+
+def gap(a, b) -> float:
+    return np.abs(a - b).item() / max(np.abs(a).item(), np.abs(b).item(), 1e-300)
 
 
 def related(relation: str, a, b) -> bool:
@@ -264,7 +257,7 @@ class Reader:
     def term(self) -> str:
         source = self.product()
         while self.accept(r"\odot"):
-            source = f"entrywise({source}, {self.product()})"
+            source = f"np.multiply({source}, {self.product()})"
         return source
 
     def product(self) -> str:
@@ -277,8 +270,9 @@ class Reader:
                     raise SyntaxError("dots that do not follow a bare symbol")
                 (name, first, _), _ = self.last, self.factor()
                 assert name == self.last[0], "dots between different symbols"
-                factor = f"falling(get(v, r'{name}'), {first}, {self.last[1]})"
-                source = f"multiply({before}, {factor})"
+                steps = f"range({first}, {self.last[1]} - 1, -1)"  # the index falls
+                factors = f"map(get(v, r'{name}'), {steps})"
+                source = f"functools.reduce(multiply, {factors}, {before})"
             else:
                 self.accept(r"\cdot")
                 before, source = source, f"multiply({source}, {self.factor()})"
@@ -311,7 +305,7 @@ class Reader:
             return f"np.reshape({self.grouped('listed', '[]')}, (-1, 1))"
         self.take()
         if token in REDUCE:
-            return self.big(REDUCE[token])
+            return self.big(f"REDUCE[r'{token}']")
         if token in FUNCTIONS or token in GIVEN:
             return self.call(token)
         if token in (r"\pd", r"\dd"):
@@ -448,14 +442,12 @@ class Statement:
                     found = [side(case) for side in self.sides]
             except (IndexError, TypeError, ValueError) as error:
                 raise AssertionError(f"{self.text}: {error}") from error
-            slack.append([])
-            for relation, a, b in zip(self.relations, found, found[1:], strict=False):
+            pairs = list(zip(self.relations, found, found[1:], strict=False))
+            for relation, a, b in pairs:
                 assert related(relation, a, b), f"{self.text}: {a} {relation} {b}"
-                gap = 0.0
-                if relation in (r"\le", r"\ge"):
-                    a, b = float(np.squeeze(a)), float(np.squeeze(b))
-                    gap = abs(a - b) / max(abs(a), abs(b), 1e-300)
-                slack[-1].append(gap)
+            slack.append(
+                [gap(a, b) if r in (r"\le", r"\ge") else 0 for r, a, b in pairs]
+            )
         return slack
 
 

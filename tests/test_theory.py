@@ -86,9 +86,7 @@ def reversed_axes(derivative: Tensor, numerator_axes: int) -> np.ndarray:
 
 def columns(vectors, first: int = 1) -> Callable:
     """Step -> column (n, 1); a step that is not there is an error."""
-    found = {
-        first + i: np.asarray(vector).reshape(-1, 1) for i, vector in enumerate(vectors)
-    }
+    found = {i: np.asarray(v).reshape(-1, 1) for i, v in enumerate(vectors, first)}
 
     def column(step: int) -> np.ndarray:
         assert step in found, f"no step {step}"
@@ -119,9 +117,8 @@ def image() -> Iterator[dict]:
 def images() -> Iterator[dict]:
     names, draw = ["H", "W", "H_K", "W_K", "S", "D", "P"], np.random.RandomState(0)
     for _ in range(150):
-        h, w, h_k, w_k, s, d, p = sizes = draw.randint(
-            1, [12, 12, 6, 6, 5, 5, 5]
-        ).tolist()
+        sizes = draw.randint(1, [12, 12, 6, 6, 5, 5, 5]).tolist()
+        h, w, h_k, w_k, s, d, p = sizes
         given = dict(zip(names, sizes, strict=True)) | {"P": p - 1, "F": 3}
         layer = partial(F.conv2d, stride=s, padding=p - 1, dilation=d)
         spare = {"H": h + 2 * p - 3 - d * (h_k - 1), "W": w + 2 * p - 3 - d * (w_k - 1)}
@@ -626,17 +623,15 @@ def test_figures_of_1_3_stand_in_the_notebook() -> None:
     cells = json.loads((ROOT / NOTEBOOK).read_text(encoding="utf-8"))["cells"]
     texts = [out.get("text", []) for cell in cells for out in cell.get("outputs", [])]
     lines = [numbers(line) for line in "\n".join(map("".join, texts)).splitlines()]
-    everything = [number for line in lines for number in line]
-
-    def within(printed: list[float], seen: list[str]) -> bool:
-        half = [0.5001 * 10 ** -len(n.partition(".")[2]) for n in seen]
-        pairs = list(zip(seen, half, strict=True))
-        return all(any(abs(p - float(n)) <= h for p in printed) for n, h in pairs)
-
     for line in TEX.split(r"\begin{document}")[1].splitlines():
         seen = re.findall(r"\\seen{(.*?)}", line)
-        places = lines if line.endswith(r"\\") else [everything]
-        assert any(within(place, seen) for place in places), line
+        half = {n: 0.5001 * 10 ** -len(n.partition(".")[2]) for n in seen}
+        near = [
+            {n for n in seen for p in found if abs(p - float(n)) <= half[n]}
+            for found in lines
+        ]
+        row = line.endswith(r"\\")
+        assert set(seen) in near if row else set(seen) <= set().union(*near), line
 
 
 # ---------------------------------------------------------------- boxes and tests
