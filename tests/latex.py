@@ -23,7 +23,9 @@ ALIASES = {r"\tfrac": r"\frac", r"\ipd": r"\pd", r"\idd": r"\dd"}
 RELATIONS = {"=", r"\le", r"\ge", "<", ">", r"\ne", r"\in", r"\approx"}
 REDUCE = {
     r"\sum": lambda values: functools.reduce(add, values, 0),
-    r"\prod": np.prod, r"\max": max, r"\min": min,
+    r"\prod": np.prod,
+    r"\max": max,
+    r"\min": min,
 }
 FUNCTIONS = {
     r"\ln": np.log,

@@ -125,17 +125,14 @@ def images() -> Iterator[dict]:
         arguments = normal(1, 2, h, w), normal(3, 2, h_k, w_k)
         if min(spare.values()) >= 0:
             out = layer(*arguments)[0].numpy()
-            outs = dict(
-                zip((r"H_\text{out}", r"W_\text{out}"), out.shape[1:], strict=True)
-            )
-            yield given | outs | {r"\text{output}": out}
+            _, given[r"H_\text{out}"], given[r"W_\text{out}"] = out.shape
+            yield given | {r"\text{output}": out}
         else:
             with pytest.raises(RuntimeError, match="Kernel size"):
                 layer(*arguments)
-            short = [a for a, rest in spare.items() if rest < 0]
-            yield given | {
-                "false": [rf"D ( {a} _ K - 1 ) + 1 \le {a} + 2 P" for a in short]
-            }
+            fits = r"D ( H _ K - 1 ) + 1 \le H + 2 P"
+            short = [fits.replace("H", a) for a, rest in spare.items() if rest < 0]
+            yield given | {"false": short}
 
 
 def strided(x: Tensor, w: Tensor) -> Tensor:
@@ -143,34 +140,39 @@ def strided(x: Tensor, w: Tensor) -> Tensor:
     return F.conv1d(x[None], w, stride=2)[0]
 
 
-@box("1.1(c)(i)", "1.1(c)(ii)", "1.1(c)(iii)", "1.1(c)(iv)")
-def convolutions() -> Iterator[dict]:
+def convolution(channels: int, length: int) -> dict:
     """The printed numbers 7, 11 and 5 stand for channels, length and outputs."""
-    for channels, length in ((7, 11), (1, 3), (2, 4), (3, 10)):
-        x, w = normal(channels, length), normal(1, channels, 3)
-        f = strided(x, w)
-        r = normal(*f.shape)
-        loss = lambda f, r=r: (f.sin() * r).sum()
-        by_x, by_w = jacobian(strided, (x, w))
-        by_loss = jacobian(lambda w, x=x, loss=loss: loss(strided(x, w)), w)
-        sizes = {"7": channels, "11": length, "5": f.shape[1], "k": one_to(3)}
-        runs = {"c": one_to(channels), "n": one_to(length), "j": one_to(f.shape[1])}
-        yield (
-            sizes
-            | runs
-            | {
-                "x": columns(x.T),
-                "W": w.numpy(),
-                "f_W": lambda x, f=f: f.numpy(),
-                r"\pd{f_W(x)}{W}": reversed_axes(by_w, 2),
-                r"\pd{f_W(x)}{x}": reversed_axes(by_x, 2),
-                r"\pd{\ell}{f_W(x)}": reversed_axes(jacobian(loss, f), 0),
-                r"\pd{\ell}{W}": reversed_axes(by_loss, 0),
-                "1.1(c)(ii)": (by_w.numpy(), reversed_axes(by_w, 2)),
-                "1.1(c)(iii)": (by_x.numpy(), reversed_axes(by_x, 2)),
-                "1.1(c)(iv)": (by_loss.numpy(), reversed_axes(by_loss, 0)),
-            }
-        )
+    x, w = normal(channels, length), normal(1, channels, 3)
+    f = strided(x, w)
+    r, (by_x, by_w) = normal(*f.shape), jacobian(strided, (x, w))
+    by_f = jacobian(lambda f: (f.sin() * r).sum(), f)
+    by_loss = jacobian(lambda w: (strided(x, w).sin() * r).sum(), w)
+    return {
+        "7": channels,
+        "11": length,
+        "5": f.shape[1],
+        "c": one_to(channels),
+        "n": one_to(length),
+        "j": one_to(f.shape[1]),
+        "k": one_to(3),
+        "x": columns(x.T),
+        "W": w.numpy(),
+        "f_W": lambda x: f.numpy(),
+        r"\pd{f_W(x)}{W}": reversed_axes(by_w, 2),
+        r"\pd{f_W(x)}{x}": reversed_axes(by_x, 2),
+        r"\pd{\ell}{f_W(x)}": reversed_axes(by_f, 0),
+        r"\pd{\ell}{W}": reversed_axes(by_loss, 0),
+        "orders": {
+            "1.1(c)(ii)": (by_w, 2),
+            "1.1(c)(iii)": (by_x, 2),
+            "1.1(c)(iv)": (by_loss, 0),
+        },
+    }
+
+
+box("1.1(c)(i)", "1.1(c)(ii)", "1.1(c)(iii)", "1.1(c)(iv)")(
+    lambda: itertools.starmap(convolution, ((7, 11), (1, 3), (2, 4), (3, 10)))
+)
 
 
 @pytest.mark.parametrize("question", ["1.1(c)(ii)", "1.1(c)(iii)", "1.1(c)(iv)"])
@@ -179,7 +181,9 @@ def test_both_orders_of_the_axes(question: str) -> None:
     formula = next(s for s in statements(BOXES[question]) if s.relations == ["="])
     stated = re.findall(r"\\axes{.*?}{(.*?)}{(.*?)}{.*?}", BOXES[question])
     for values in POINTS[question]():
-        for (size, index), array in zip(stated, values[question], strict=True):
+        usual, numerator = values["orders"][question]
+        arrays = usual.numpy(), reversed_axes(usual, numerator)
+        for (size, index), array in zip(stated, arrays, strict=True):
             assert evaluate(size, values, "shape") == array.shape
             cases = [(evaluate(index, c, "listed"), c) for c in formula.cases(values)]
             assert len({tuple(place) for place, _ in cases}) == array.size
@@ -252,9 +256,7 @@ def rnn(weights: Weights, xs: Tensor) -> dict:
     }
 
 
-@box("1.2.1(a)", "1.2.1(b)", "1.2.1(c)")
-def runs() -> Iterator[dict]:
-    yield from (rnn(*draw(*sizes)) for sizes in SEQUENCES)
+box("1.2.1(a)", "1.2.1(b)", "1.2.1(c)")(lambda: (rnn(*draw(*s)) for s in SEQUENCES))
 
 
 def loss_of(states: Tensor, r: Tensor) -> Tensor:
@@ -266,30 +268,34 @@ def rows(derivatives: Tensor) -> Callable:
     return lambda t: derivatives[t - 1 : t].numpy()
 
 
-@box("1.2.1(d)")
-def losses() -> Iterator[dict]:
-    for n, m, last in SEQUENCES:
-        weights, xs = draw(n, m, last)
-        start, r, w_x = torch.zeros(m, dtype=xs.dtype), normal(last, m), weights["x"]
-        hs = run(weights, xs, start)
-        pushed = partial(run, weights, xs, start)
-        states = lambda w, u=weights, xs=xs, h=start: run(u | {"x": w}, xs, h)
-        one = lambda w, t, f=states, xs=xs, hs=hs: f(w, xs=xs[t - 1 : t], h=hs[t - 1])[
-            1
-        ]
-        direct = jacobian(partial(loss_of, r=r), hs[1:])
-        total = jacobian(lambda p, r=r, f=pushed: loss_of(f(p)[1:], r), 0 * r)
-        by_loss = jacobian(lambda w, r=r, f=states: loss_of(f(w)[1:], r), w_x)
-        by_weight = jacobian(states, w_x)
-        own = [jacobian(partial(one, t=t), w_x) for t in one_to(last)]
-        yield rnn(weights, xs) | {
-            r"\pd{\ell}{\vh}": rows(total),
-            r"\dd{\ell}{\vh}": rows(direct),
-            r"\pd{\ell}{\mW_x}": reversed_axes(by_loss, 0),
-            r"\pd{\vh}{\mW_x}": lambda t, d=by_weight: reversed_axes(d[t], 1),
-            r"\dd{\vh}{\mW_x}": lambda t, d=own: reversed_axes(d[t - 1], 1),
-            "t": range(1, last),  # the sweep's
-        }
+def rnn_with_loss(n: int, m: int, last: int) -> dict:
+    weights, xs = draw(n, m, last)
+    r, start, w_x = normal(last, m), torch.zeros(m, dtype=xs.dtype), weights["x"]
+    hs = run(weights, xs, start)
+
+    def states(w: Tensor, pushes: Tensor) -> Tensor:
+        return run(weights | {"x": w}, xs, start, pushes)
+
+    def each_step(w: Tensor) -> Tensor:
+        changed = weights | {"x": w}
+        return torch.stack(
+            [step(changed, x, h) for x, h in zip(xs, hs[:-1], strict=True)]
+        )
+
+    direct = jacobian(lambda states: loss_of(states, r), hs[1:])
+    by_loss, total = jacobian(lambda w, p: loss_of(states(w, p)[1:], r), (w_x, 0 * r))
+    by_weight, own = jacobian(states, (w_x, 0 * r))[0], jacobian(each_step, w_x)
+    return rnn(weights, xs) | {
+        r"\pd{\ell}{\vh}": rows(total),
+        r"\dd{\ell}{\vh}": rows(direct),
+        r"\pd{\ell}{\mW_x}": reversed_axes(by_loss, 0),
+        r"\pd{\vh}{\mW_x}": lambda t: reversed_axes(by_weight[t], 1),
+        r"\dd{\vh}{\mW_x}": lambda t: reversed_axes(own[t - 1], 1),
+        "t": range(1, last),  # the sweep's
+    }
+
+
+box("1.2.1(d)")(lambda: itertools.starmap(rnn_with_loss, SEQUENCES))
 
 
 @box("1.2.1(e)")
@@ -304,11 +310,8 @@ def products() -> Iterator[dict]:
         values = rnn(*held_gate([2.0, *[-3.0, 3.0] * 3], w, 0.5))
         vectors = ((name, values[rf"\v{name}"]) for name in "hcv")
         scalars = {name: lambda t, f=f: f(t).item() for name, f in vectors}
-        yield scalars | {
-            r"\pd{h}{h}": values[r"\pd{\vh}{\vh}"],
-            "W_h": w,
-            "t": range(2, 6),
-        }
+        two_steps = {"t": range(2, 6), r"\pd{h}{h}": values[r"\pd{\vh}{\vh}"]}
+        yield scalars | two_steps | {"W_h": w}
 
 
 def held_gate(candidates: list[float], w_h: float, c: float) -> tuple[Weights, Tensor]:
@@ -510,15 +513,21 @@ ATTENTIONS = [
 ]  # n, k, L
 
 
-@box("1.2.2(a)")
-def three_slots() -> Iterator[dict]:
-    yield from (Attention(n, 2, 4).values() | {"i": range(3)} for n in (1, 2, 5))
-
-
-@box("1.2.2(b)")
-def windows() -> Iterator[dict]:
-    for n, k, last in ATTENTIONS:
-        yield Attention(n, k, last).values() | {"i": range(k + 1), "j": one_to(k)}
+box("1.2.2(a)")(
+    lambda: (Attention(n, 2, 4).values() | {"i": range(3)} for n in (1, 2, 5))
+)
+box("1.2.2(b)")(
+    lambda: (
+        Attention(*s).values() | {"i": range(s[1] + 1), "j": one_to(s[1])}
+        for s in ATTENTIONS
+    )
+)
+box("1.2.2(d)")(
+    lambda: (
+        Attention(n, 2, 5).derivatives(torch.ones(5)) | {"t": range(2, 6)}
+        for n in (1, 2, 5)
+    )
+)
 
 
 SHARING = {  # a row of 1.2.2(c): slot -> set of matrices, length -> number of matrices
@@ -543,12 +552,6 @@ def test_number_of_matrices() -> None:
     for row, (role, count) in SHARING.items():
         assert row in BOXES["1.2.2(c)"]
         assert all(Attention(2, None, t, role).count() == count(t) for t in (2, 3, 5))
-
-
-@box("1.2.2(d)")
-def by_last_state() -> Iterator[dict]:
-    for n in (1, 2, 3, 5):
-        yield Attention(n, 2, 5).derivatives(torch.ones(5)) | {"t": range(2, 6)}
 
 
 @box("1.2.2(e)")
