@@ -442,7 +442,7 @@ class Statement:
             try:
                 with np.errstate(all="ignore"):
                     found = [side(case) for side in self.sides]
-            except (IndexError, TypeError, ValueError) as error:
+            except (LookupError, TypeError, ValueError) as error:
                 raise AssertionError(f"{self.text}: {error}") from error
             pairs = list(zip(self.relations, found, found[1:], strict=False))
             for relation, a, b in pairs:

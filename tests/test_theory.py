@@ -370,12 +370,8 @@ REGIMES = {  # scale of W_h, bias of the gate, input held; bounds of the norm af
 def gradient_norms(scale: float, bias: float, held: bool, seed: int) -> list[float]:
     """Largest row sum of the derivative of h[T] by h[0], T = 0..60; 32 units, 8 inputs."""
     uniform = np.random.RandomState(seed).uniform
-    w_h = uniform(-scale, scale, (32, 32))
-    w_c, w_x, xs = (
-        uniform(-1, 1, (32, 8)),
-        uniform(-2, 2, (32, 8)),
-        uniform(-1, 1, (60, 8)),
-    )
+    w_h, w_c = uniform(-scale, scale, (32, 32)), uniform(-1, 1, (32, 8))
+    w_x, xs = uniform(-2, 2, (32, 8)), uniform(-1, 1, (60, 8))
     xs[:, -1], w_c[:, -1] = 1, bias
     h, product, norms = np.zeros(32), np.eye(32), [1.0]
     for x in xs[[0] * 60] if held else xs:
@@ -401,11 +397,12 @@ def test_figure_of_gradient_norms(regime: str) -> None:
 # ---------------------------------------------------------------- 1.2.2 attention RNN
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, slots: Tensor) -> Tensor:
-    """All slots at once: matrices (slots, n, n), slots (slots, n) -> h[t]."""
-    project = partial(torch.einsum, "iab,ib->ia")
-    scores = (project(q, slots) * project(k, slots)).sum(1)
-    return F.softmax(scores, 0) @ project(v, slots)
+def attend(matrices: Tensor, slots: Tensor) -> tuple[Tensor, ...]:
+    """Equations (3) to (8): matrices (3, slots, n, n), slots (slots, n) -> qkv, w, a, h."""
+    qkv = torch.einsum("miab,ib->mia", matrices, slots)
+    scores = (qkv[0] * qkv[1]).sum(1)
+    shares = F.softmax(scores, 0)
+    return qkv, scores, shares, shares @ qkv[2]
 
 
 class Attention:
@@ -418,7 +415,7 @@ class Attention:
     def __init__(self, n: int, k: int | None, last: int, role: Callable = lambda i: i):
         self.k, self.role, self.xs = k, role, normal(last, n)
         self.matrices = normal(3, last if k is None else k + 1, n, n) / n
-        self.hs = self.states(self.matrices)
+        self.hs = self.states(self.matrices, 0 * self.xs)
 
     def slots(self, hs: Tensor, t: int) -> Tensor:
         past = hs[: t - 1].flip(0)
@@ -426,108 +423,87 @@ class Attention:
             past = torch.cat([past, 0 * self.xs[:1].expand(self.k, -1)])[: self.k]
         return torch.cat([self.xs[t - 1][None], past])
 
-    def states(self, matrices: Tensor, pushes=0.0) -> Tensor:
+    def attend(self, matrices: Tensor, slots: Tensor) -> tuple[Tensor, ...]:
+        return attend(matrices[:, [self.role(i) for i in range(len(slots))]], slots)
+
+    def states(self, matrices: Tensor, pushes: Tensor) -> Tensor:
         hs = self.xs[:0]
-        for t, push in enumerate(pushes + 0 * self.xs, start=1):
-            slots = self.slots(hs, t)
-            used = matrices[:, [self.role(i) for i in range(len(slots))]]
-            hs = torch.cat([hs, (attend(*used, slots) + push)[None]])
+        for t, push in enumerate(pushes, start=1):
+            state = self.attend(matrices, self.slots(hs, t))[-1] + push
+            hs = torch.cat([hs, state[None]])
         return hs
 
     def count(self) -> int:
         """The number of matrices that the states depend on."""
-        by_matrix = jacobian(self.states, self.matrices).abs().amax((0, 1, 4, 5))
+        states = lambda matrices: self.states(matrices, 0 * self.xs)
+        by_matrix = jacobian(states, self.matrices).abs().amax((0, 1, 4, 5))
         return int((by_matrix > 0).sum())
 
     def values(self) -> dict:
-        """The quantities of the question's equations (3) to (8), at every step."""
-
-        @functools.cache
-        def vector(name: str, i: int, t: int) -> np.ndarray:
-            slots = self.slots(self.hs, t)
-            assert 0 <= i < len(slots)
-            if name == "s":
-                return slots[i][:, None].numpy()
-            return (self.matrices["qkv".index(name), self.role(i)] @ slots[i])[
-                :, None
-            ].numpy()
-
-        def score(i: int, t: int) -> float:
-            return (vector("q", i, t) * vector("k", i, t)).sum().item()
-
-        def shares(t: int) -> np.ndarray:
-            scores = [score(i, t) for i in range(len(self.slots(self.hs, t)))]
-            return F.softmax(torch.tensor(scores, dtype=torch.float64), 0)[
-                :, None
-            ].numpy()
-
-        length, n = self.xs.shape
+        """What the question's equations name, at every step t and slot i."""
+        n, steps = self.xs.shape[1], one_to(len(self.xs))
+        slots = {t: self.slots(self.hs, t) for t in steps}
+        found = {t: self.attend(self.matrices, slots[t]) for t in steps}
         before = [0 * self.xs[0]] * (self.k or 0)  # h[1-k], ..., h[0]
-        given = {rf"\v{name}": partial(vector, name) for name in "sqkv"}
-        given |= {
-            rf"\m{a}": lambda i, m=m: m[i].numpy() for a, m in zip("QKV", self.matrices)
-        }
-        given |= {"n": n, "k": self.k, "L": length, "t": one_to(length)}
-        given |= {
+        given = dict(
+            zip(
+                (r"\mQ", r"\mK", r"\mV"),
+                ((lambda i, m=m: m[i].numpy()) for m in self.matrices),
+            )
+        )
+        return given | {
+            r"\vs": lambda i, t: columns(slots[t], 0)(i),
+            r"\vq": lambda i, t: columns(found[t][0][0], 0)(i),
+            r"\vk": lambda i, t: columns(found[t][0][1], 0)(i),
+            r"\vv": lambda i, t: columns(found[t][0][2], 0)(i),
+            "w": lambda i, t: columns(found[t][1], 0)(i).item(),
+            "a": lambda i, t: columns(found[t][2], 0)(i).item(),
+            r"\va": columns(a for _, _, a, _ in found.values()),
             r"\vx": columns(self.xs),
             r"\vh": columns([*before, *self.hs], 1 - len(before)),
+            "n": n,
+            "k": self.k,
+            "L": len(self.xs),
+            r"\phi": self.role,
+            r"\mI": np.eye(n),
+            "t": steps,
+            "i": range((self.k or 0) + 1),
+            "j": one_to(self.k or 0),
         }
-        given |= {"w": score, r"\va": shares, "a": lambda i, t: shares(t)[i].item()}
-        return given | {r"\phi": self.role, r"\mI": np.eye(n)}
 
     def derivatives(self, reads: Tensor) -> dict:
-        """By autograd; the loss reads the states for which `reads` is one."""
-        states, read, zero = (
-            partial(self.states, self.matrices),
-            reads.bool(),
-            0 * self.xs,
-        )
-        r = normal(*self.xs.shape)[read]
-        loss = lambda hs: loss_of(hs[read], r)
+        """By autograd; the loss reads the states for which `reads` is true."""
+        r, zero = normal(*self.xs.shape)[reads], 0 * self.xs
+        states = partial(self.states, self.matrices)
+        loss = lambda hs: loss_of(hs[reads], r)
         reach = jacobian(states, zero)
 
         @functools.cache
         def local(t: int, s: int) -> np.ndarray:
             if not 1 <= t - s <= self.k:
                 return np.eye(self.xs.shape[1]) * (t == s)
-            slots = self.slots(self.hs, t)
-            return jacobian(partial(attend, *self.matrices), slots)[:, t - s].numpy()
+            state = lambda slots: attend(self.matrices, slots)[-1]
+            return jacobian(state, self.slots(self.hs, t))[:, t - s].numpy()
 
         return self.values() | {
             r"\dd{\ell}{\vh}": rows(jacobian(loss, self.hs)),
             r"\pd{\ell}{\vh}": rows(jacobian(lambda p: loss(states(p)), zero)),
             r"\pd{\vh}{\vh}": lambda t, s: reach[t - 1, :, s - 1].numpy(),
             r"\dd{\vh}{\vh}": local,
-            "i": one_to(self.k),
             "T": one_to(len(self.xs)),
+            "i": one_to(self.k),
         }
 
 
-ATTENTIONS = [
-    (3, 2, 6),
-    (1, 1, 1),
-    (1, 1, 4),
-    (2, 5, 3),
-    (4, 3, 7),
-    (2, 1, 5),
-]  # n, k, L
+SIZES = [(3, 2, 6), (1, 1, 1), (1, 1, 4), (2, 5, 3), (4, 3, 7), (2, 1, 5)]  # n, k, L
+box("1.2.2(a)")(lambda: (Attention(n, 2, 4).values() for n in (1, 2, 5)))
+box("1.2.2(b)")(lambda: (Attention(*sizes).values() for sizes in SIZES))
 
 
-box("1.2.2(a)")(
-    lambda: (Attention(n, 2, 4).values() | {"i": range(3)} for n in (1, 2, 5))
-)
-box("1.2.2(b)")(
-    lambda: (
-        Attention(*s).values() | {"i": range(s[1] + 1), "j": one_to(s[1])}
-        for s in ATTENTIONS
-    )
-)
-box("1.2.2(d)")(
-    lambda: (
-        Attention(n, 2, 5).derivatives(torch.ones(5)) | {"t": range(2, 6)}
-        for n in (1, 2, 5)
-    )
-)
+@box("1.2.2(d)")
+def by_last_state() -> Iterator[dict]:
+    for n in (1, 2, 3, 5):
+        yield Attention(n, 2, 5).derivatives(torch.arange(5) >= 0) | {"t": range(2, 6)}
 
 
 SHARING = {  # a row of 1.2.2(c): slot -> set of matrices, length -> number of matrices
@@ -539,7 +515,7 @@ SHARING = {  # a row of 1.2.2(c): slot -> set of matrices, length -> number of m
 
 @box("1.2.2(c)")
 def all_past_states() -> Iterator[dict]:
-    for (role, _), (n, _, last) in itertools.product(SHARING.values(), ATTENTIONS):
+    for (role, _), (n, _, last) in itertools.product(SHARING.values(), SIZES):
         values = Attention(n, None, last, role).values()
         for t in one_to(last):
             yield values | {"t": t, "i": range(t), "j": range(1, t)}
@@ -558,10 +534,10 @@ def test_number_of_matrices() -> None:
 def by_any_state() -> Iterator[dict]:
     """All T with a loss that reads every state; early ones with one that reads late states."""
     reads_it, too_late = r"\dd { \ell } { \vh [ T ] } = 0", r"T + k \le L"
-    for n, k, last in ATTENTIONS:
+    for n, k, last in SIZES:
         early, late = one_to(last - k), range(max(1, last - k + 1), last + 1)
         network = Attention(n, k, last)
-        general = network.derivatives(torch.ones(last)) | {"skip": {"key"}}
+        general = network.derivatives(torch.arange(last) >= 0) | {"skip": {"key"}}
         yield general | {"T": late, "false": {reads_it, too_late}}
         if early:
             yield general | {"T": early, "false": {reads_it}}
