@@ -275,6 +275,13 @@ def test_four_at_once_without_any_package(folder):
     assert zipfile.ZipFile("ab1234.zip").testzip() is None
 
 
+def test_what_another_run_is_writing_is_left_alone(folder):
+    other = Path(".ab1234.zip.partial")
+    other.write_text("half an archive")
+    make_zip.pack(Path("ab1234.zip"))
+    assert other.read_text() == "half an archive"
+
+
 def test_disk_that_cannot_be_written(folder):
     small = resource.RLIMIT_FSIZE, (100, 100)
     process = plain_python(preexec_fn=lambda: resource.setrlimit(*small))
