@@ -20,13 +20,10 @@ TOKEN = re.compile(
 )
 SPACING = r"\\(?:[bB]igg?[lr]?)(?![A-Za-z])|\\[,;! ]|\*(?=\{)|~"
 ALIASES = {r"\tfrac": r"\frac", r"\ipd": r"\pd", r"\idd": r"\dd"}
-RELATIONS = {"=", r"\le", r"\ge", "<", ">", r"\ne", r"\in", r"\approx"}
-REDUCE = {
-    r"\sum": lambda values: functools.reduce(add, values, 0),
-    r"\prod": np.prod,
-    r"\max": max,
-    r"\min": min,
-}
+BOUNDS = {r"\le", r"\ge"}
+RELATIONS = {*BOUNDS, "=", "<", ">", r"\ne", r"\in", r"\approx"}
+REDUCE = {r"\sum": lambda values: functools.reduce(add, values, 0), r"\prod": np.prod}
+REDUCE |= {r"\max": max, r"\min": min}
 FUNCTIONS = {
     r"\ln": np.log,
     r"\sqrt": np.sqrt,
@@ -38,16 +35,7 @@ FUNCTIONS = {
     r"\diag": lambda column: np.diag(column[:, 0]),
 }
 GIVEN = {r"\ell": r"\ell", r"\phi": r"\phi", "f": "f_W"}  # functions among the values
-ENDS = {
-    *RELATIONS,
-    *")]},.&+-|",
-    r"\\",
-    r"\times",
-    r"\odot",
-    r"\dots",
-    r"\quad",
-    r"\qquad",
-}
+ENDS = {*RELATIONS, *")]},.&+-|", r"\\", r"\times", r"\odot", r"\dots"}
 
 
 class UnknownSymbol(Exception):
@@ -82,9 +70,8 @@ def multiply(a, b):
 
 def entry(array, index):
     """An entry, its indices counted from one; a column takes one index."""
-    index = (
-        [*index, 1] if array.ndim == 2 and len(index) == array.shape[1] == 1 else index
-    )
+    if array.ndim == 2 and len(index) == array.shape[1] == 1:
+        index = [*index, 1]
     inside = [1 <= i <= n for i, n in zip(index, array.shape, strict=True)]
     assert all(inside), f"entry {index} of {array.shape}"
     return array[tuple(i - 1 for i in index)]
@@ -115,10 +102,8 @@ def derivative(v: dict, key: str, above: tuple, below: tuple):
     if callable(value):
         value = value(*itertools.chain(*steps, *other_steps))
     else:  # x[n][c] is entry [c, n]
-        inner, other = (
-            itertools.chain(*steps[::-1]),
-            [*itertools.chain(*other_steps[::-1])],
-        )
+        inner = itertools.chain(*steps[::-1])
+        other = [*itertools.chain(*other_steps[::-1])]
     index = [*inner, *other[::-1]]
     return entry(value, index) if index else value
 
@@ -135,9 +120,7 @@ def same(a, b) -> bool:
         return not a.any()
     if a.size == b.size == 1:
         a, b = a.reshape(()), b.reshape(())
-    a, b = (
-        c[0] if c.ndim == 3 and len(c) == 1 else c for c in (a, b)
-    )  # row times tensor
+    a, b = (c[0] if c.shape[:-2] == (1,) else c for c in (a, b))  # row times tensor
     scale = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
     return a.shape == b.shape and np.abs(a - b).max(initial=0) <= TOLERANCE * scale
 
@@ -153,14 +136,9 @@ def related(relation: str, a, b) -> bool:
         return same(a, b)
     a, b = float(np.squeeze(a)), float(np.squeeze(b))
     low, high = b - TOLERANCE * abs(b), b + TOLERANCE * abs(b)
-    holds = {
-        r"\le": a <= high,
-        r"\ge": a >= low,
-        "<": a < b,
-        ">": a > b,
-        r"\ne": a != b,
-    }
-    return abs(a - b) < 5e-4 if relation == r"\approx" else holds[relation]
+    holds = {"<": a < b, ">": a > b, r"\le": a <= high, r"\ge": a >= low}
+    holds |= {r"\ne": a != b, r"\approx": abs(a - b) < 5e-4}
+    return holds[relation]
 
 
 # ---------------------------------------------------------------- LaTeX to Python
@@ -179,9 +157,7 @@ class Reader:
     def take(self, wanted: str = "") -> str:
         token = self.next()
         if not token or (wanted and token != wanted):
-            raise SyntaxError(
-                f"{wanted or 'more'} expected after {self.tokens[: self.at]}"
-            )
+            raise SyntaxError(f"{wanted} expected after {self.tokens[: self.at]}")
         self.at += 1
         return token
 
@@ -218,9 +194,9 @@ class Reader:
             relations.append(relation)
             if relation == r"\in":
                 self.take(r"\R"), self.take("^")
-            sides.append(
-                self.grouped("shape") if relation == r"\in" else self.expression()
-            )
+                sides.append(self.grouped("shape"))
+            else:
+                sides.append(self.expression())
         return sides, relations
 
     def truth(self) -> str:
@@ -244,9 +220,7 @@ class Reader:
             items.append(self.expression())
         if not begin:
             return f"[{', '.join(items)}]"
-        assert begin[::2] == self.last[::2], (
-            f"dots between different symbols: {self.tokens}"
-        )
+        assert begin[::2] == self.last[::2], f"dots in {self.tokens}"
         numbers = f"range({begin[1]}, {self.last[1]} + 1)"
         return f"[symbol(v, r'{begin[0]}', 'i', lambda i=i: [i]{begin[2]}) for i in {numbers}]"
 
@@ -271,7 +245,7 @@ class Reader:
                 if self.tokens[self.at - 2] != "]":
                     raise SyntaxError("dots that do not follow a bare symbol")
                 (name, first, _), _ = self.last, self.factor()
-                assert name == self.last[0], "dots between different symbols"
+                assert name == self.last[0], f"dots in {self.tokens}"
                 steps = f"range({first}, {self.last[1]} - 1, -1)"  # the index falls
                 factors = f"map(get(v, r'{name}'), {steps})"
                 source = f"functools.reduce(multiply, {factors}, {before})"
@@ -330,9 +304,8 @@ class Reader:
             brackets += f", {self.grouped('listed', '[]')}"
         if not subscript:
             self.free.add(base)
-        self.last = (
-            (base, index[1:-1], brackets) if index else (base, brackets[3:-1], "")
-        )
+        first, rest = (index[1:-1], brackets) if index else (brackets[3:-1], "")
+        self.last = (base, first, rest)
         index = f"lambda: {index}" if index else None
         return f"symbol(v, r'{base}', r'{''.join(subscript)}', {index}{brackets})"
 
@@ -345,10 +318,8 @@ class Reader:
             argument = self.product() if name == r"\ln" else self.grouped()
         if name == r"\norm":
             self.take("_"), self.take(r"\infty")
-        function = (
-            f"get(v, r'{GIVEN[name]}')" if name in GIVEN else f"FUNCTIONS[r'{name}']"
-        )
-        source = f"{function}({argument})"
+        where = "FUNCTIONS" if name in FUNCTIONS else "v"
+        source = f"get({where}, r'{GIVEN.get(name, name)}')({argument})"
         bracket = self.next() == "["
         return f"entry({source}, {self.grouped('listed', '[]')})" if bracket else source
 
@@ -447,9 +418,7 @@ class Statement:
             pairs = list(zip(self.relations, found, found[1:], strict=False))
             for relation, a, b in pairs:
                 assert related(relation, a, b), f"{self.text}: {a} {relation} {b}"
-            slack.append(
-                [gap(a, b) if r in (r"\le", r"\ge") else 0 for r, a, b in pairs]
-            )
+            slack.append([gap(a, b) if r in BOUNDS else 0 for r, a, b in pairs])
         return slack
 
 
