@@ -11,7 +11,9 @@ import pytest
 from conftest import ROOT
 
 PATHS = [ROOT / name for name in notebooks.NOTEBOOKS]
-RESIDUE = r"Warning|widget-view|findfont|(?<!\\)\\r|/(root|home|tmp|work|Users|usr|opt)/"
+RESIDUE = (
+    r"Warning|widget-view|findfont|(?<!\\)\\r|/(root|home|tmp|work|Users|usr|opt)/"
+)
 NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 

@@ -230,7 +230,9 @@ def closing_table(outcomes: list[tuple], minutes: float) -> Table:
         for row in failing:
             table.add_row(row["claim"], "", "", row["figures"], row["verdict"])
         held = f"{len(claims) - len(failing)} of {len(claims)}"
-        table.add_row("claims that hold", "", "", held, "", end_section=True)
+        if results:
+            table.add_row("claims that hold", "", "", held, "")
+        table.add_section()
     return table
 
 
