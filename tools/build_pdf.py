@@ -153,10 +153,11 @@ def build(tex: Path, pdf: Path, work: Path) -> None:
 
 
 def main() -> None:
-    if not TEX.is_file():
-        raise SystemExit(f"{TEX} is missing: restore it (`git checkout {TEX}`)")
     provide_tex()
-    build(TEX, PDF, Path("build/pdf"))
+    try:
+        build(TEX, PDF, Path("build/pdf"))
+    except OSError as error:
+        raise SystemExit(f"{error.filename}: {error.strerror}") from None
     print(f"{PDF}: {PDF.stat().st_size / 1024:.0f} KiB")
 
 

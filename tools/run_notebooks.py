@@ -187,19 +187,24 @@ def attempt(path: Path, in_place: bool, board: Board) -> tuple[str, float, dict,
     return path.name, time.monotonic() - began, table, failure
 
 
-def is_small(path: Path) -> bool:
-    """Whether the notebook leaves the other cores alone: one of its cells says so."""
+def seconds_on_one_thread(path: Path) -> float | None:
+    """What a notebook took that leaves the other cores alone; None for any other."""
     try:
-        cells = notebooks.read(path)["cells"]
+        notebook = notebooks.read(path)
     except ValueError:
-        return False
-    return any("one-thread" in cell["metadata"].get("tags", []) for cell in cells)
+        return None
+    tags = [
+        tag for cell in notebook["cells"] for tag in cell["metadata"].get("tags", [])
+    ]
+    took = notebook["metadata"].get("run", {}).get("seconds", 0)
+    return took if "one-thread" in tags else None
 
 
 def attempt_all(paths: list[Path], in_place: bool, board: Board) -> list[tuple]:
     """Attempts every notebook → what `attempt` returns, in the order of the paths."""
-    small = [path for path in paths if not in_place and is_small(path)]
-    large = [path for path in paths if path not in small]
+    took = {} if in_place else {path: seconds_on_one_thread(path) for path in paths}
+    large = [path for path in paths if took.get(path) is None]
+    small = sorted(set(paths) - set(large), key=took.get, reverse=True)  # longest first
     done = {}
     for group, at_once in (large, 1), (small, cores()):
         with ThreadPoolExecutor(at_once) as pool:
