@@ -147,14 +147,10 @@ def convolution(channels: int, length: int) -> dict:
     r, (by_x, by_w) = normal(*f.shape), jacobian(strided, (x, w))
     by_f = jacobian(lambda f: (f.sin() * r).sum(), f)
     by_loss = jacobian(lambda w: (strided(x, w).sin() * r).sum(), w)
-    return {
-        "7": channels,
-        "11": length,
-        "5": f.shape[1],
-        "c": one_to(channels),
-        "n": one_to(length),
-        "j": one_to(f.shape[1]),
-        "k": one_to(3),
+    sizes = {"7": channels, "11": length, "5": f.shape[1], "3": 3}
+    orders = {"1.1(c)(ii)": (by_w, 2), "1.1(c)(iii)": (by_x, 2)}
+    given = sizes | dict(zip("cnjk", map(one_to, sizes.values()), strict=True))
+    return given | {
         "x": columns(x.T),
         "W": w.numpy(),
         "f_W": lambda x: f.numpy(),
@@ -162,11 +158,7 @@ def convolution(channels: int, length: int) -> dict:
         r"\pd{f_W(x)}{x}": reversed_axes(by_x, 2),
         r"\pd{\ell}{f_W(x)}": reversed_axes(by_f, 0),
         r"\pd{\ell}{W}": reversed_axes(by_loss, 0),
-        "orders": {
-            "1.1(c)(ii)": (by_w, 2),
-            "1.1(c)(iii)": (by_x, 2),
-            "1.1(c)(iv)": (by_loss, 0),
-        },
+        "orders": orders | {"1.1(c)(iv)": (by_loss, 0)},
     }
 
 
@@ -443,7 +435,9 @@ class Attention:
         slots = {t: self.slots(self.hs, t) for t in steps}
         found = {t: self.attend(self.matrices, slots[t]) for t in steps}
         before = [0 * self.xs[0]] * (self.k or 0)  # h[1-k], ..., h[0]
-        return {
+        given = {"n": n, "k": self.k, "L": len(steps), "t": steps, r"\mI": np.eye(n)}
+        given |= {"i": range((self.k or 0) + 1), "j": one_to(self.k or 0)}
+        return given | {
             r"\mQ": lambda i: self.matrices[0, i].numpy(),
             r"\mK": lambda i: self.matrices[1, i].numpy(),
             r"\mV": lambda i: self.matrices[2, i].numpy(),
@@ -456,14 +450,7 @@ class Attention:
             r"\va": columns(a for _, _, a, _ in found.values()),
             r"\vx": columns(self.xs),
             r"\vh": columns([*before, *self.hs], 1 - len(before)),
-            "n": n,
-            "k": self.k,
-            "L": len(self.xs),
             r"\phi": self.role,
-            r"\mI": np.eye(n),
-            "t": steps,
-            "i": range((self.k or 0) + 1),
-            "j": one_to(self.k or 0),
         }
 
     def derivatives(self, reads: Tensor) -> dict:
