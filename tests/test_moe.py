@@ -1,86 +1,123 @@
-"""hw2_moe.ipynb: data, layers and the training of many models at once."""
+"""hw2_moe.ipynb: data, layers, training, and the mathematics of its part Beyond."""
 
 import pytest
 import torch
 from conftest import load_definitions
 
 moe = load_definitions("hw2_moe.ipynb")
+KINDS = [moe.MixtureOfExperts, moe.MixtureOfLogits]
+
+
+def points(n=500):
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(0)).double() * 4
 
 
 def test_data():
     X, y = moe.generate_data(20_000, seed=1)
-    assert X.shape == (20_000, 2)
-    assert X.dtype == torch.float32
-    assert y.shape == (20_000,)
-    assert y.dtype == torch.int64
+    assert (X.shape, X.dtype) == ((20_000, 2), torch.float32)
+    assert (y.shape, y.dtype) == ((20_000,), torch.int64)
     right, left = X[:10_000], X[10_000:]
     assert torch.allclose(right.mean(0), torch.tensor([3.0, 0.0]), atol=0.05)
     assert torch.allclose(left.mean(0), torch.tensor([-3.0, 0.0]), atol=0.05)
-    assert torch.allclose(X[:10_000].T.cov(), torch.eye(2), atol=0.05)
+    assert torch.allclose(right.T.cov(), torch.eye(2), atol=0.05)
     outside = (X - torch.tensor(moe.CENTRE)).norm(dim=1) > 13**0.5
     assert (outside.long() == y).float().mean() > 0.9999
 
 
-@pytest.mark.parametrize("mix", ["logits", "probabilities"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n_experts", [1, 2, 5])
-def test_mixture_is_what_it_says(n_experts, mix):
+def test_mixture_is_what_it_says(kind, n_experts):
     torch.manual_seed(0)
-    model = moe.MixtureOfExperts(n_experts, mix).double()
-    x = torch.randn(64, 2, dtype=torch.float64) * 4
+    model, x = kind(n_experts).double(), points()
     g = model.gate(x)
-    assert torch.allclose(g.sum(1), torch.ones(64, dtype=torch.float64))
+    assert torch.allclose(g.sum(1), torch.ones(len(x)).double())
     z = torch.stack([expert(x) for expert in model.experts], 1)
-    p = (g * z).sum(1).sigmoid() if mix == "logits" else (g * z.sigmoid()).sum(1)
-    assert torch.allclose(model(x).sigmoid(), p, atol=1e-12)
+    textbook = kind is moe.MixtureOfExperts
+    p = (g * z.sigmoid()).sum(1) if textbook else (g * z).sum(1).sigmoid()
+    assert torch.allclose(model(x), p, atol=1e-12)
 
 
-@pytest.mark.parametrize("mix", ["logits", "probabilities"])
-def test_no_overflow_far_out(mix):
-    model = moe.MixtureOfExperts(2, mix)
-    x = torch.tensor([[1e4, 0.0], [-1e4, 1e4]])
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        model(x), torch.tensor([0.0, 1.0])
-    )
-    loss.backward()
-    assert loss.isfinite()
-    assert all(p.grad.isfinite().all() for p in model.parameters())
+def test_probabilities_stay_within_what_the_loss_takes():
+    torch.manual_seed(0)
+    model = moe.MixtureOfExperts(8)
+    for parameter in model.parameters():
+        parameter.data *= 100
+    p = model(points(20_000).float())
+    assert p.min() >= 0
+    assert p.max() <= 1
 
 
-def test_training_many_at_once_equals_training_one(monkeypatch):
-    monkeypatch.setattr(moe, "STEPS", 50)
-    together, losses = moe.train([3, 4, 5])
-    (alone,), loss = moe.train([3])
-    assert torch.allclose(losses[:, 0], loss[:, 0], atol=1e-4)
-    for a, b in zip(together[0].parameters(), alone.parameters(), strict=True):
+def test_training_many_at_once_equals_the_plain_loop(monkeypatch):
+    monkeypatch.setattr(moe, "STEPS", 30)
+    together = moe.train_many(moe.MixtureOfExperts, steps=30)[0]
+    torch.manual_seed(moe.SEED)
+    X, y = moe.generate_data()
+    alone = moe.train(moe.MixtureOfExperts(2), X, y)
+    for a, b in zip(together.parameters(), alone.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-3)
-    assert losses[-10:].mean() < losses[:10].mean()
+    assert moe.accuracy(alone, X, y) > 0.75
 
 
-def test_only_the_gate_decays(monkeypatch):
-    monkeypatch.setattr(moe, "STEPS", 200)
-    norms = []
-    for decay in (0.0, 3.0):
-        (model,), _ = moe.train([0], gate_decay=decay)
-        norms.append(
-            [model.gate.linear.weight.norm(), model.experts[0].linear.weight.norm()]
-        )
-    (gate, expert), (decayed_gate, decayed_expert) = norms
-    assert decayed_gate < 0.5 * gate
-    assert decayed_expert > 0.5 * expert
-
-
-def test_best_line_on_data_that_a_line_separates():
-    X = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
-    for labels, normal in ((X[:, 1] > 0.3, 90), (X[:, 1] < 0.3, 270)):
-        accuracy, degrees = moe.best_line(X, labels.long())
-        assert accuracy == 1.0
-        assert abs(degrees - normal) <= 3
-
-
-def test_tangents_touch_the_circle_at_the_means():
-    assert torch.allclose(
-        moe.tangents(torch.tensor([[3.0, 0], [-3.0, 0]])), torch.zeros(2), atol=1e-6
+def test_only_the_gate_decays():
+    free, held = (
+        moe.train_many(moe.MixtureOfLogits, gate_decay=decay, steps=100)[0]
+        for decay in (0, 3)
     )
-    assert (
-        moe.tangents(torch.tensor([[9.0, 9.0]])) > 0 > moe.tangents(torch.zeros(1, 2))
-    )
+    assert held.gate.linear.weight.norm() < 0.5 * free.gate.linear.weight.norm()
+    weights = [m.experts[0].linear.weight.norm() for m in (held, free)]
+    assert weights[0] > 0.5 * weights[1]
+
+
+@pytest.mark.parametrize(("degrees", "offset"), [(90, 0.3), (200, -0.5)])
+def test_best_line_on_data_that_a_line_separates(degrees, offset):
+    X = points().float()
+    y = (X @ moe.unit(torch.tensor([float(degrees)])) > offset).long().ravel()
+    best, found, threshold = moe.best_line(X, y)
+    assert best == 1.0
+    assert abs(found - degrees) <= 2
+    assert threshold == pytest.approx(offset, abs=0.2)
+
+
+def test_best_two_lines_on_data_that_two_lines_separate():
+    X = points(3000).float()
+    normals = moe.unit(torch.tensor([30.0, 40.0, 200.0])).T
+    true = torch.cat([normals, torch.tensor([[0.5], [1.0], [0.25]])], 1)
+    y = moe.follow_lines(true, X).long()
+    best, lines = moe.best_two_lines(X, y)
+    assert best == 1.0
+    assert (moe.follow_lines(lines, X) == y).float().mean() > 0.999
+
+
+def test_exact_accuracy():
+    x = moe.CORNERS
+    circle = (x - torch.tensor(moe.CENTRE)).norm(dim=-1) - moe.RADIUS
+    assert moe.exact_accuracy(circle) == pytest.approx(1, abs=1e-3)
+    X, y = moe.generate_data(400_000, seed=5)
+    for rule in (lambda x: x[..., 1], lambda x: x[..., 1] + 1.5 * x[..., 0].abs() - 4):
+        seen = ((rule(X) > 0) == y.bool()).float().mean().item()
+        assert moe.exact_accuracy(rule(x)) == pytest.approx(seen, abs=3e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_a_mixture_changes_class(kind):
+    """The derivation: the sign of p - 1/2, from A, B and u."""
+    torch.manual_seed(1)
+    model, x = kind(2).double(), points()
+    z1, z2 = (expert(x) for expert in model.experts)
+    gate = model.gate.linear(x)
+    u = gate[:, 0] - gate[:, 1]
+    textbook = kind is moe.MixtureOfExperts
+    family = moe.mixed_probabilities if textbook else moe.mixed_logits
+    score = family((z1 + z2) / 2, (z1 - z2) / 2, u / 2, torch.tensor(1.0))
+    assert ((score > 0) == (model(x) > 0.5)).all()
+    log_odds = moe.log_odds(textbook, u, z1, z2)
+    assert torch.allclose(log_odds, model(x).logit(), atol=1e-6)
+
+
+def test_score_is_linear_before_the_family():
+    w, x = torch.randn(3, 10), torch.randn(4, 5, 2)
+    found = moe.score(lambda A, B, u, a: A + 10 * B + 100 * u + 0 * a, w, x)
+    assert found.shape == (3, 4, 5)
+    total = w[:, 0:3] + 10 * w[:, 3:6] + 100 * w[:, 6:9]
+    expected = x @ total[:, :2, None, None].squeeze(-1)[2] + total[2, 2]
+    assert torch.allclose(found[2], expected.squeeze(-1), atol=1e-3)
