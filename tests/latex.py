@@ -15,7 +15,7 @@ import numpy as np
 
 TOLERANCE = 1e-10
 TOKEN = re.compile(
-    r"\\(?:begin|end)\{\w+\}|\\(?:text|bm)\{[^{}]*\}|\\bm\w|\\bar \w"
+    r"\\(?:begin|end)\{\w+\}|\\(?:text|bm)\{[^{}]*\}|\\bm\w|\\(?:bar|hat) \w"
     r"|\\[A-Za-z]+|\\.|\d+(?:\.\d+)?|\S"
 )
 SPACING = r"\\(?:[bB]igg?[lr]?)(?![A-Za-z])|\\[,;! ]|\*(?=\{)|~"

@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import notebooks
@@ -32,7 +32,7 @@ QUESTIONS = [
     *[f"1.2.{part}({letter})" for part in (1, 2) for letter in "abcde"],
     *[f"1.3({letter})" for letter in "abcd"],
 ]
-POINTS: dict[str, Callable[[], list[dict]]] = {"1.3(c)": list}  # (c) is words
+POINTS: dict[str, Callable[[], list[dict]]] = {}
 
 
 def box(*questions: str) -> Callable:
@@ -529,22 +529,41 @@ def by_any_state() -> Iterator[dict]:
 # ---------------------------------------------------------------- 1.3 loss curves
 
 
+def last_step(
+    make: Callable, gradients: Iterable, **options
+) -> tuple[dict, np.ndarray]:
+    """The optimizer's state after these gradients, and its last step, weight by weight."""
+    theta = torch.nn.Parameter(torch.zeros(6, dtype=torch.float64))
+    optimizer = make([theta], **options)
+    for g in gradients:
+        theta.data.zero_()  # so that nothing of the step is lost to rounding
+        theta.grad = g.clone()
+        optimizer.step()
+    return optimizer.state[theta], theta.detach().numpy()
+
+
 @box("1.3(a)")
 def rmsprop() -> Iterator[dict]:
-    """A weight by weight: steps of PyTorch's optimizer, k of them without gradient, then g."""
     given = {r"\eta": 1e-3, r"\alpha": 0.99, r"\epsilon": 1e-8}
     for before, k, size in ((1, 0, 1.0), (5, 1, 1.0), (20, 138, 1.0), (3, 700, 100.0)):
-        theta = torch.nn.Parameter(normal(6))
-        optimizer = torch.optim.RMSprop([theta], lr=1e-3)
-        for g in [*normal(before, 6), *torch.zeros(k, 6, dtype=theta.dtype)]:
-            theta.grad = g
-            optimizer.step()
-        square = optimizer.state[theta]["square_avg"] / 0.99**k
-        theta.data.zero_()  # so that nothing of the step is lost to rounding
-        theta.grad = size * normal(6)
-        optimizer.step()
-        for v, g, move in zip(square, theta.grad, theta.detach(), strict=True):
-            yield given | {"k": k, "v": v.item(), "g": g.item(), r"\Delta": move.item()}
+        past, quiet, g = normal(before, 6), 0 * normal(k, 6), size * normal(6)
+        v = last_step(torch.optim.RMSprop, past, lr=1e-3)[0]["square_avg"]
+        _, moves = last_step(torch.optim.RMSprop, [*past, *quiet, g], lr=1e-3)
+        for named in zip(v.tolist(), g.tolist(), moves.tolist(), strict=True):
+            yield (
+                given | {"k": k} | dict(zip(("v", "g", r"\Delta"), named, strict=True))
+            )
+
+
+@box("1.3(c)")
+def adam() -> Iterator[dict]:
+    """A constant gradient attains the bound."""
+    given = {r"\eta": 1e-2, r"\epsilon": 1e-8, r"\beta_1": 0.9, r"\beta_2": 0.9}
+    for gradients in (*normal(4, 20, 6), normal(1, 6).expand(20, 6)):
+        state, moves = last_step(torch.optim.Adam, gradients, lr=1e-2, betas=(0.9, 0.9))
+        means = [state[key] / (1 - 0.9**20) for key in ("exp_avg", "exp_avg_sq")]
+        for named in zip(*(m.tolist() for m in means), moves.tolist(), strict=True):
+            yield given | dict(zip((r"\hatm", r"\hatv", r"\Delta"), named, strict=True))
 
 
 def cross_entropy(z: np.ndarray, y: int) -> float:
@@ -587,7 +606,7 @@ def test_figures_of_1_3_stand_in_the_notebook() -> None:
     """
     cells = notebooks.code_cells(notebooks.read(ROOT / "seq_classification.ipynb"))
     texts = [notebooks.text_of(output) for cell in cells for output in cell["outputs"]]
-    number = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e-\d+)?")
+    number = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]\d+)?")
     printed = [number.findall(line) for line in "\n".join(texts).splitlines()]
     for line in TEX.split(r"\begin{document}")[1].splitlines():
         seen = re.findall(r"\\seen{(.*?)}", line)
@@ -650,7 +669,7 @@ ERRORS = [  # a piece of LaTeX, tokens apart by blanks, and what stands there by
     (r"\\v([qkv]) _", lambda m: rf"\v{'kvq'['qkv'.index(m[1])]} _"),  # a wrong symbol
 ]
 SAME = re.compile(  # edits that leave a true sentence
-    r"(.*) = \1|\\sum .* a _ i \[ t . 1 \] = 1|c \[ t . 1 \] = .*|[hv] .* { t - 1 }"
+    r"(.*) = \1(?: = .*)?|\\sum .* a _ i \[ t . 1 \] = 1|c \[ t . 1 \] = .*|[hv] .* { t - 1 }"
     r"|\\ln \\norm .*(?:\[ T - 1 \]|\\vh \[ 1 \]) .*"
 )
 
