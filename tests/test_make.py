@@ -15,11 +15,13 @@ def make(folder, *arguments, **environment):
     if not (folder / "tools").exists():
         (folder / "tools").symlink_to(ROOT / "tools")
         (folder / "requirements.txt").write_text("")
+    outer = "MAKEFLAGS", "MAKELEVEL", "MFLAGS"  # of the make that runs these tests
+    inherited = {k: v for k, v in os.environ.items() if k not in outer}
     done = subprocess.run(
         ["make", "-f", ROOT / "Makefile", *arguments],
         check=False,
         cwd=folder,
-        env=os.environ | environment,
+        env=inherited | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -75,7 +77,7 @@ def test_packages_that_are_lacking_are_named_with_the_command(tmp_path):
     (tmp_path / "requirements.txt").write_text("\n".join([*lines, "pytest==1.0"]))
     said = make(tmp_path, "check", PYTHON, "VENV=")
     assert "-m pip install no-such-thing==1.2 nor-that`." in said
-    assert "pytest" not in said
+    assert "pytest==" not in said
 
 
 def test_an_interpreter_with_a_space_in_its_path(tmp_path):
