@@ -116,7 +116,7 @@ def test_failures_of_any_kind_end_one_notebook_alone(monkeypatch, capsys):
 
 
 def test_without_names_all_four_are_run_and_one_that_is_missing_fails():
-    status, printed, said = run()
+    status, printed, said = run(CATS_AND_DOGS_DIR="")
     assert status == 1
     assert "hw2_cnn.ipynb's pictures: downloaded (69 MB), unless" in printed
     for name in notebooks.NOTEBOOKS:
