@@ -13,18 +13,6 @@ from pathlib import Path
 import notebooks
 from build_pdf import PDF, TEX, pdf_problems
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip entry can bear
-
-
-def netid_problems(netid: str) -> list[str]:
-    """What is wrong with a NetID, a sentence each."""
-    yours = "your own, lower-case letters and then digits"
-    if not netid:
-        return [f"no NetID given: run `make zip NETID=your_net_id` with {yours}"]
-    if not re.fullmatch(r"[a-z]{1,8}[0-9]{1,8}", netid):
-        return [f"NETID={netid!r} is not a NetID: put {yours}"]
-    return []
-
 
 def notebook_problems(name: str, codes: dict[str, str]) -> list[str]:
     """What is wrong with a notebook, a sentence each; `codes` knows those before it."""
@@ -43,32 +31,34 @@ def notebook_problems(name: str, codes: dict[str, str]) -> list[str]:
 def pack(archive: Path) -> int:
     """Writes the archive → its size; an earlier one stays until this is whole."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as out:
+    with zipfile.ZipFile(packed, "w") as out:
         for name in sorted((PDF.name, *notebooks.NOTEBOOKS)):
-            entry = zipfile.ZipInfo(name, EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry = zipfile.ZipInfo(name)  # of 1 January 1980, as no date is given
             entry.create_system = 3  # Unix, wherever it is packed
             entry.external_attr = 0o100644 << 16
-            out.writestr(entry, Path(name).read_bytes())
+            out.writestr(entry, Path(name).read_bytes(), zipfile.ZIP_DEFLATED, 9)
     notebooks.replace(archive, packed.getvalue())
     return archive.stat().st_size
 
 
 def main() -> int:
     netid, codes = sys.argv[1], {}
-    problems = netid_problems(netid)
-    if not problems:
+    if re.fullmatch(r"[a-z]{1,8}[0-9]{1,8}", netid):
         problems = pdf_problems(PDF, TEX)
         for name in notebooks.NOTEBOOKS:
             problems += notebook_problems(name, codes)
-    try:
-        size = 0 if problems else pack(Path(f"{netid}.zip"))
-    except OSError as error:
-        problems = [f"{netid}.zip cannot be written: {error.strerror or error}"]
+    else:
+        given = f"NETID={netid!r} is not a NetID" if netid else "no NetID given"
+        cure = "run `make zip NETID=your_net_id` with your own, letters and then digits"
+        problems = [f"{given}: {cure}"]
+    if not problems:
+        try:
+            size = pack(Path(f"{netid}.zip")) / 1e6
+            print(f"{netid}.zip: {size:.2f} MB, 5 files")
+        except OSError as error:
+            problems = [f"{netid}.zip cannot be written: {error.strerror or error}"]
     for problem in problems:
         print(f"make zip: {problem}.", file=sys.stderr)
-    if not problems:
-        print(f"{netid}.zip: {size / 1e6:.2f} MB, 5 files")
     return 1 if problems else 0
 
 

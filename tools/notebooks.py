@@ -24,26 +24,19 @@ UNFINISHED = re.compile(r"\b(?:todos?|fixme)\b", re.IGNORECASE)
 NOT_A_NOTEBOOK = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
-def text(value: str | list) -> str:
-    """A text, which a file may hold whole or as a list of lines."""
-    if not isinstance(value, (str, list)):
-        raise TypeError(f"{value!r:.40} stands where a text should")
-    return "".join(value)
-
-
 def whole(notebook: dict) -> dict:
     """The same notebook with its texts whole; an error where it is none."""
     if notebook["nbformat"] != 4:
         raise ValueError(f"its format is {notebook['nbformat']!r:.20}, not 4")
     notebook["metadata"].get("run", {}).keys()
     for cell in notebook["cells"]:
-        cell["source"] = text(cell["source"])
+        cell["source"] = "".join(cell["source"])
         cell["metadata"].keys()
         for output in cell["outputs"] if cell["cell_type"] == "code" else ():
             if output["output_type"] == "stream":
-                output["text"] = text(output["text"])
+                output["text"] = "".join(output["text"])
             for kind, value in output.get("data", {}).items():
-                output["data"][kind] = value if kind.endswith("json") else text(value)
+                output["data"][kind] = value if "json" in kind else "".join(value)
     return notebook
 
 
@@ -81,39 +74,30 @@ def text_of(output: dict) -> str:
     return output.get("text") or output.get("data", {}).get("text/plain", "")
 
 
-def is_row(row: object, kind: str) -> bool:
-    """Whether this is a row of measures or of claims."""
-    return (
-        isinstance(row, dict)
-        and set(row) == set(COLUMNS[kind])
-        and all(isinstance(value, str) and value for value in row.values())
-        and row["verdict"] in VERDICTS[kind]
-    )
-
-
 def results(notebook: dict) -> dict[str, list[dict[str, str]]]:
-    """The closing table, see COLUMNS; ValueError with a phrase where it cannot be read."""
+    """The closing table, in the order of COLUMNS; ValueError where it cannot be read."""
     outputs = [output for cell in code_cells(notebook) for output in cell["outputs"]]
-    tables = [o["data"][RESULTS] for o in outputs if RESULTS in o.get("data", ())]
-    if not tables:
+    shown = [o["data"][RESULTS] for o in outputs if RESULTS in o.get("data", ())]
+    if not shown:
         raise ValueError("shows no closing table")
-    table = tables[-1]
-    lists = isinstance(table, dict) and {k: type(rows) for k, rows in table.items()}
-    if lists != dict.fromkeys(COLUMNS, list) or not table["measures"]:
-        raise ValueError("has a closing table without measures and claims")
-    for kind, rows in table.items():
-        for row in rows:
-            if not is_row(row, kind):
-                raise ValueError(f"has a row in its closing table unlike others: {row}")
-    return {  # in the order of COLUMNS, which files do not keep
-        kind: [{column: row[column] for column in columns} for row in table[kind]]
-        for kind, columns in COLUMNS.items()
-    }
-
-
-def missed(table: dict) -> list[str]:
-    """The measures that miss what the assignment asks."""
-    return [row["measure"] for row in table["measures"] if row["verdict"] == "FAIL"]
+    last = shown[-1]
+    try:
+        table = {  # a file does not keep the order of columns
+            kind: [{column: row[column] for column in columns} for row in last[kind]]
+            for kind, columns in COLUMNS.items()
+        }
+    except (TypeError, LookupError):
+        table = {}
+    rows = [(kind, row) for kind in table for row in table[kind]]
+    values = [value for _, row in rows for value in row.values()]
+    if (
+        table != last
+        or not table.get("measures")
+        or not all(isinstance(value, str) and value for value in values)
+        or not all(row["verdict"] in VERDICTS[kind] for kind, row in rows)
+    ):
+        raise ValueError("has a closing table whose rows cannot be read")
+    return table
 
 
 def checksums(notebook: dict) -> dict[str, str]:
@@ -127,9 +111,8 @@ def checksums(notebook: dict) -> dict[str, str]:
         outputs.append("".join(output.get("text", "") for output in cell["outputs"]))
         data = [output.get("data", {}) for output in cell["outputs"]]
         outputs += [d[k] for d in data for k in ("text/plain", "image/png") if k in d]
-    parts = {"code": [cell["source"] for cell in cells], "outputs": outputs}
-    sums = {}
-    for name, texts in parts.items():
+    sums = {"code": [cell["source"] for cell in cells], "outputs": outputs}
+    for name, texts in sums.items():
         tidied = ("\n".join(map(str.rstrip, t.strip().splitlines())) for t in texts)
         sums[name] = hashlib.sha256("\0".join(tidied).encode()).hexdigest()
     return sums
@@ -151,9 +134,10 @@ def faults(notebook: dict) -> list[str]:
     elif stamp.get("outputs") == now["outputs"] and stamp.get("code") != now["code"]:
         found.append("has code that was edited and not run again:")
     for number, cell in enumerate(cells, 1):
-        errors = [o for o in cell["outputs"] if o["output_type"] == "error"]
-        names = [error.get("ename") for error in errors]
-        found += [f"ends in {name} in code cell {number}: mend it," for name in names]
+        for output in cell["outputs"]:
+            if output["output_type"] == "error":
+                name = output.get("ename")
+                found.append(f"ends in {name} in code cell {number}: mend it,")
     for number, cell in enumerate(notebook["cells"], 1):
         if word := UNFINISHED.search(cell["source"]):
             found.append(f"still holds a {word[0]} in cell {number}: finish it,")
@@ -162,11 +146,7 @@ def faults(notebook: dict) -> list[str]:
     except ValueError as error:
         return [*found, f"{error}: restore its last cells,"]
     if "stand-in" in [row["verdict"] for rows in table.values() for row in rows]:
-        found.append(
-            "holds results from stand-in data: find the pictures or a network,"
-        )
-    if names := missed(table):
-        found.append(
-            f"misses what the assignment asks ({', '.join(names)}): improve it,"
-        )
+        found.append("holds results from stand-in data: find pictures or a network,")
+    missed = [row["measure"] for row in table["measures"] if row["verdict"] == "FAIL"]
+    found += [f"misses what is asked of {measure}: improve it," for measure in missed]
     return found

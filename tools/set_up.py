@@ -12,26 +12,23 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-NOT_RUN = {"jupyter"}  # for readers; make does without
+VERSION = "import sys; print('Python {}.{}'.format(*sys.version_info))"
 
 
-def refuse(sentence: str) -> None:
-    sys.exit(f"make: {sentence}.")
-
-
-def lacking(lists: list[Path]) -> list[str]:
+def lacking(lists: list[str]) -> str:
     """What of the lists this Python lacks, as pip takes it."""
     found = {}
-    for line in "\n".join(file.read_text() for file in lists).splitlines():
+    for line in "\n".join(Path(name).read_text() for name in lists).splitlines():
         name = re.match(r"[\w-]*", line)[0]
         try:
-            version(name or "pip")
+            if name not in ("", "jupyter"):  # which is for readers; make does without
+                version(name)
         except PackageNotFoundError:
             found[name] = name if ";" in line else line
-    return [pin for name, pin in found.items() if name not in NOT_RUN]
+    return " ".join(found.values())
 
 
-def says(python: Path, code: str) -> str | None:
+def says(python: str, code: str) -> str | None:
     """What an interpreter prints for a line of code; None where it cannot run it."""
     try:
         done = subprocess.run([python, "-c", code], check=True, capture_output=True)
@@ -40,57 +37,38 @@ def says(python: Path, code: str) -> str | None:
     return done.stdout.decode().strip()
 
 
-def check(folder: Path, chosen: bool) -> None:
-    """Refuses a folder that is no working virtual environment of the Python asked for."""
-    python, wanted = folder / "bin/python", "{}.{}".format(*sys.version_info)
-    found = says(python, "import sys; print(*sys.version_info[:2], sep='.')")
-    cure = f"remove it (`rm -r {folder}`) or name another with VENV="
-    if not (folder / "pyvenv.cfg").exists():
-        refuse(f"{folder} holds other things than Python's packages: name another VENV")
-    if found is None:
-        refuse(f"{folder} is broken, as {python} does not run: {cure}")
-    if chosen and found != wanted:
-        refuse(f"{folder} has Python {found}, while PYTHON is Python {wanted}: {cure}")
-
-
-def make(folder: Path) -> None:
-    """Makes a virtual environment, or adds to one what it lacks."""
-    print(f"setting up {folder} (once; some minutes and about 6 GB)", flush=True)
-    if subprocess.run([sys.executable, "-m", "venv", folder], check=False).returncode:
-        refuse(
-            f"`{sys.executable} -m venv {folder}` failed as said above: on Debian and"
-            " Ubuntu `sudo apt-get install python3-venv`, or see VENV= in README.md"
-        )
-
-
-def pip(python: Path, *arguments: str) -> int:
-    command = [python, "-m", "pip", "--disable-pip-version-check", *arguments]
-    return subprocess.run(command, check=False).returncode
-
-
-def main() -> None:
+def main() -> str:
+    """→ why this cannot be, or nothing"""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
-    venv, origin, *names = sys.argv[1:]
-    lists, folder = [Path(name) for name in names], Path(venv)
-    python = folder / "bin/python"
+    venv, origin, *lists = sys.argv[1:]
+    python = f"{venv}/bin/python"
     if not venv:
-        if missing := lacking(lists):
-            command = f"{sys.executable} -m pip install {' '.join(missing)}"
-            refuse(f"this Python lacks packages: run `{command}`")
-        return
-    if folder.exists() and any(folder.iterdir()):
-        check(folder, chosen=origin != "file")
-    for file in lists:
-        mark = folder / "-".join(["installed", *file.parent.parts])
-        if mark.exists() and mark.stat().st_mtime >= file.stat().st_mtime:
+        missing = lacking(lists)
+        command = f"{sys.executable} -m pip install {missing}"
+        return missing and f"this Python lacks packages: run `{command}`"
+    if Path(venv).is_dir() and any(Path(venv).iterdir()):
+        found, wanted = says(python, VERSION), says(sys.executable, VERSION)
+        if not Path(venv, "pyvenv.cfg").exists():
+            return f"{venv} holds other things than packages: name another VENV="
+        if found is None or origin != "file" and found != wanted:
+            has = f"{venv} has {found or 'no Python that runs'} instead of {wanted}"
+            return f"{has}: remove it (`rm -r {venv}`) or name another with VENV="
+    pip = python, "-m", "pip", "--disable-pip-version-check", "install"
+    for name in lists:
+        mark = Path(venv, "-".join(["installed", *Path(name).parent.parts]))
+        if mark.exists() and mark.stat().st_mtime >= Path(name).stat().st_mtime:
             continue
         if says(python, "import pip") is None:
-            make(folder)
-            pip(python, "install", "--quiet", "--upgrade", "pip")
-        if pip(python, "install", "-r", str(file)):
-            refuse(f"what {file} lists could not be installed, as said above")
+            print(f"setting up {venv} (once; some minutes and about 6 GB)", flush=True)
+            if subprocess.call([sys.executable, "-m", "venv", venv]):
+                return f"{venv} could not be made, as said above; or see README.md"
+            subprocess.call([*pip, "--quiet", "--upgrade", "pip"])
+        if subprocess.call([*pip, "-r", name]):
+            return f"what {name} lists could not be installed, as said above"
         mark.touch()
+    return ""
 
 
 if __name__ == "__main__":
-    main()
+    if refusal := main():
+        sys.exit(f"make: {refusal}.")

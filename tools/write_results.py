@@ -26,21 +26,19 @@ def table(folder: Path) -> str:
         rows = [list(row.values())[:4] for row in results["measures"]]
         held = sum(row["verdict"] == "holds" for row in results["claims"])
         rows.append(["claims that hold", "", "", f"{held} of {len(results['claims'])}"])
-        names = [f"`{name}`"] + [""] * len(rows)
-        lines += [
-            f"| {' | '.join([n, *row])} |" for n, row in zip(names, rows, strict=False)
-        ]
+        for number, row in enumerate(rows):
+            lines.append(f"| {'' if number else f'`{name}`'} | {' | '.join(row)} |")
     took = [f"{machine}: {', '.join(each)}." for machine, each in seconds.items()]
     return "\n".join([*took, "", HEAD, *lines])
 
 
 def main() -> None:
     readme = Path("README.md")
-    text = readme.read_text(encoding="utf-8")
     try:
         results = f"{BEGIN}\n{table(Path())}\n{END}"
     except ValueError as error:
         sys.exit(f"README.md stays as it is, since {error}.")
+    text = readme.read_text(encoding="utf-8")
     text, found = re.subn(f"{BEGIN}.*{END}", lambda _: results, text, flags=re.DOTALL)
     if not found:
         sys.exit(f"README.md lacks the lines {BEGIN!r} and {END!r}: restore them.")
