@@ -14,7 +14,8 @@ torch.set_num_threads(1)  # small tensors, and a machine that may be busy
 
 MEASURE = {"measure": "accuracy", "asked": "> 0.9", "bar": "> 0.95", "got": "0.97"}
 CLAIM = {"claim": "the sky is blue", "figures": "3 of 3 days", "verdict": "holds"}
-TABLE = {"measures": [MEASURE | {"verdict": "pass"}], "claims": [CLAIM]}
+DOUBT = CLAIM | {"claim": "pigs fly", "verdict": "does not hold here"}
+TABLE = {"measures": [MEASURE | {"verdict": "pass"}], "claims": [CLAIM, DOUBT]}
 SHOW = f"""\
 from IPython.display import display
 data = {{"text/plain": "a table", "application/vnd.hw2.results+json": {TABLE}}}
@@ -35,12 +36,8 @@ def is_definition(node: ast.stmt) -> bool:
         return True
     if not isinstance(node, ast.Assign):
         return False
-    names = [
-        name.id
-        for target in node.targets
-        for name in ast.walk(target)
-        if isinstance(name, ast.Name)
-    ]
+    parts = [part for target in node.targets for part in ast.walk(target)]
+    names = [part.id for part in parts if isinstance(part, ast.Name)]
     return all(name.isupper() or name == "device" for name in names)
 
 

@@ -11,10 +11,12 @@ import zipfile
 from pathlib import Path
 
 import make_zip
+import nbformat
 import notebooks
 import pytest
 from build_pdf import source_checksum
 from conftest import MEASURE, ROOT, TABLE
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 THEORY, TEX = "hw2_theory.pdf", "hw2_theory.tex"
 NAMES = sorted((THEORY, *notebooks.NOTEBOOKS))
@@ -29,33 +31,20 @@ def write_paper(source="\\question{1.1(a)}{Why?}\n", content=ANSWER):
     Path(THEORY).write_bytes(b"/SourceSHA256 (%s)\n%s" % (checksum, content))
 
 
-def prose(text):
-    return {"cell_type": "markdown", "metadata": {}, "id": "p", "source": [text]}
-
-
-def cell(source, count, *outputs):
-    run = {"execution_count": count, "outputs": [*outputs]}
-    return prose(source) | {"cell_type": "code", "id": "c"} | run
-
-
-def stream(*text):
-    return {"output_type": "stream", "name": "stdout", "text": [*text]}
-
-
 def show(kind, value):
-    return {"output_type": "display_data", "data": {kind: value}, "metadata": {}}
+    return new_output("display_data", {kind: value})
 
 
 def notebook(name="x"):
     """A notebook as the runner leaves it: text, a picture, a closing table, a stamp."""
     cells = [
-        prose("# Title"),
-        cell("print(1, 2)", 1, stream("1\n", "2\n")),
-        cell(f"plot({name!r})", 2, show("image/png", "a picture by the runner")),
-        cell("show_closing_table()", 3, show(notebooks.RESULTS, TABLE)),
+        new_markdown_cell("# Title"),
+        new_code_cell("print(1, 2)", outputs=[new_output("stream", text="1\n2\n")]),
+        new_code_cell(f"plot({name!r})", outputs=[show("image/png", "by the runner")]),
+        new_code_cell("show_table()", outputs=[show(notebooks.RESULTS, TABLE)]),
     ]
-    made = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    made["metadata"]["run"] = notebooks.checksums(notebooks.whole(copy.deepcopy(made)))
+    counts(1, 2, 3)(made := new_notebook(cells=cells))
+    made.metadata["run"] = notebooks.checksums(made)
     return made
 
 
@@ -64,7 +53,7 @@ def folder(tmp_path, monkeypatch):
     """The current folder: `make zip` succeeds there, and an earlier archive is in it."""
     monkeypatch.chdir(tmp_path)
     for name in notebooks.NOTEBOOKS:
-        Path(name).write_text(json.dumps(notebook(name)))
+        nbformat.write(notebook(name), name)
     write_paper()
     Path("ab1234.zip").write_bytes(EARLIER)
     return tmp_path
@@ -148,7 +137,9 @@ def counts(*numbers):
     return edit
 
 
-def add(added):
+def add(source, *outputs):
+    outputs = [new_output(kind, ename="KeyError") for kind in outputs]
+    added = new_code_cell(source, execution_count=4, outputs=outputs)
     return lambda made: made["cells"].append(added)
 
 
@@ -161,17 +152,16 @@ def row(**changes):
     return results(TABLE | {"measures": [TABLE["measures"][0] | changes]})
 
 
-ERROR = {"output_type": "error", "ename": "KeyError", "traceback": []}
 UNREAD = "a closing table whose rows cannot be read"
 FAULTS = {
     "run twice": (counts(4, 5, 6), "not run from top to bottom in a fresh kernel"),
     "not run": (counts(1, 2, None), "has a cell that was never run (code cell 3)"),
     "Colab, the next day": (counts(None, None, None), "has lost its counts"),
-    "error": (add(cell("1/0", 4, ERROR)), "ends in KeyError in code cell 4: mend it"),
-    "TODO": (add(prose("TODO: why")), "holds a TODO in cell 5: finish it"),
-    "todo": (add(cell("# todo", 4)), "holds a todo in cell 5"),
-    "TODOs": (add(prose("some TODOs")), "holds a TODOs in cell 5"),
-    "FIXME": (add(cell("# FIXME", 4)), "holds a FIXME in cell 5"),
+    "error": (add("1/0", "error"), "ends in KeyError in code cell 4: mend it"),
+    "TODO": (add("# TODO: why"), "holds a TODO in cell 5: finish it"),
+    "todo": (add("# todo"), "holds a todo in cell 5"),
+    "TODOs": (add("# some TODOs"), "holds a TODOs in cell 5"),
+    "FIXME": (add("# FIXME"), "holds a FIXME in cell 5"),
     "stand-in": (row(verdict="stand-in"), "stand-in data: find pictures"),
     "FAIL": (row(verdict="FAIL"), "misses what is asked of accuracy: improve it"),
     "outputs gone": (lambda made: made["cells"][3].update(outputs=[]), "no closing"),
@@ -204,20 +194,19 @@ def jupyterlab(made):
     made["metadata"]["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     for one in made["cells"]:
         one["metadata"] = {"trusted": True, "execution": {"iopub.status.busy": "now"}}
-        one["source"] = "".join(one["source"]) + "\n"
-    printed, drawn = (one["outputs"][0] for one in made["cells"][1:3])
-    printed["text"] = "".join(printed["text"])
-    drawn["data"]["image/png"] += "\n"
+        one["source"] += "\n"
+    made["cells"][2]["outputs"][0]["data"]["image/png"] += "\n"
 
 
 def colab(made):
-    """As Colab lays a file out: cells without ids, its own metadata, streams in pieces."""
+    """As Colab lays a file out: cells without ids, its own metadata, texts in pieces."""
     made["nbformat_minor"] = 0
     made["metadata"]["colab"] = {"provenance": [], "gpuType": "T4"}
     for one in made["cells"]:
         del one["id"]
         one["metadata"] = {"id": "qttJEENEEjx5", "outputId": "349f62e9"}
-    made["cells"][1]["outputs"] = [stream("1\n"), stream("2\n")]
+        one["source"] = one["source"].splitlines(keepends=True)
+    made["cells"][1]["outputs"] = [new_output("stream", text=t) for t in ("1\n", "2\n")]
 
 
 @pytest.mark.parametrize("front_end", [lambda made: None, jupyterlab, colab])
@@ -229,9 +218,9 @@ def test_edited_code_is_refused_until_it_was_run_again(zips, front_end):
         Path("ab1234.zip").write_bytes(EARLIER)
 
     edited = notebook()
-    edited["cells"][0]["source"] = ["# prose is no code"]
+    edited["cells"][0]["source"] = "# prose is no code"
     save()
-    edited["cells"][2]["source"] = ["plot('x', 'better')"]
+    edited["cells"][2]["source"] = "plot('x',\n    'better')"
     save("hw2_moe.ipynb has code that was edited and not run again")
     edited["cells"][2]["outputs"] = [show("image/png", "a picture by a front end")]
     save()
@@ -267,20 +256,19 @@ def test_disk_that_cannot_be_written():
     check(process.returncode, message, "ab1234.zip cannot be written")
 
 
-def git(*arguments):
-    who = ["-c", "user.name=a", "-c", "user.email=b"]
-    return subprocess.check_output(["git", *who, *arguments], text=True)
+def git(command):
+    who = "git -c user.name=a -c user.email=b"
+    return subprocess.check_output([*who.split(), *command.split()], text=True)
 
 
 def test_git_ignores_what_a_killed_run_leaves_and_turns_no_ends_of_lines(folder):
     for name in (".gitattributes", ".gitignore"):
         shutil.copy(ROOT / name, folder)
-    Path("hw2_rnn.ipynb").write_text(json.dumps(notebook(), indent=1))
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "all")
-    git("clone", "-qc", "core.autocrlf=true", ".", "build/as_on_windows")
+    Path("hw2_rnn.ipynb").write_text(nbformat.writes(notebook()))
+    for command in ("init -q", "add .", "commit -qm all"):
+        git(command)
+    git("clone -qc core.autocrlf=true . build/as_on_windows")
     for name in NAMES:
         assert Path("build/as_on_windows", name).read_bytes() == Path(name).read_bytes()
     Path(".ab1234.zip.4711.partial").touch()
-    assert git("status", "--short") == ""
+    assert git("status --short") == ""

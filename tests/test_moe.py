@@ -59,16 +59,6 @@ def test_training_many_at_once_equals_the_plain_loop(monkeypatch):
     assert moe.accuracy(alone, X, y) > 0.75
 
 
-def test_only_the_gate_decays(monkeypatch):
-    monkeypatch.setattr(moe, "STEPS", 100)
-    free, held = (
-        moe.train_many(moe.MixtureOfLogits, gate_decay=decay)[0] for decay in (0, 3)
-    )
-    assert held.gate.linear.weight.norm() < 0.5 * free.gate.linear.weight.norm()
-    weights = [m.experts[0].linear.weight.norm() for m in (held, free)]
-    assert weights[0] > 0.5 * weights[1]
-
-
 @pytest.mark.parametrize(("degrees", "offset"), [(90, 0.3), (200, -0.5)])
 def test_best_line_on_data_that_a_line_separates(degrees, offset):
     X = points().float()

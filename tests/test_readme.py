@@ -1,8 +1,11 @@
 """README.md: its results are those of the committed notebooks, what it names exists."""
 
 import re
+import shutil
+from pathlib import Path
 
 import notebooks
+import pytest
 import write_results
 from conftest import ROOT
 
@@ -18,6 +21,20 @@ def test_results_are_those_of_the_notebooks():
     assert inside.strip() == write_results.table(ROOT), "run tools/write_results.py"
 
 
+def test_a_stray_notebook_changes_nothing_and_a_missing_one_is_named(
+    tmp_path, monkeypatch
+):
+    for name in ("README.md", *notebooks.NOTEBOOKS):
+        shutil.copy(ROOT / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("scratch.ipynb").write_text("{")
+    write_results.main()
+    assert Path("README.md").read_text(encoding="utf-8") == README
+    Path("hw2_moe.ipynb").unlink()
+    with pytest.raises(SystemExit, match="stays as it is, since hw2_moe.ipynb is miss"):
+        write_results.main()
+
+
 def test_what_it_names_exists():
     for name in re.findall(r"(?m)^\| `([^`]+)`", part("What is where")):
         assert (ROOT / name).exists(), name
@@ -25,9 +42,8 @@ def test_what_it_names_exists():
 
 def test_every_question_is_answered_where_it_says():
     rows = part("Where each question is answered")
-    asked = re.findall(
-        r"(?m)^\\question\{(.*?)\}", (ROOT / "hw2_theory.tex").read_text()
-    )
+    paper = (ROOT / "hw2_theory.tex").read_text()
+    asked = re.findall(r"(?m)^\\question\{(.*?)\}", paper)
     assert re.findall(r"\b1\.[123][.\d]*(?:\([a-z]+\))+", rows) == asked
     headings, named = [], []
     for row in rows.splitlines():
