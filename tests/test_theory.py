@@ -167,12 +167,17 @@ box("1.1(c)(i)", "1.1(c)(ii)", "1.1(c)(iii)", "1.1(c)(iv)")(
 )
 
 
-@pytest.mark.parametrize("question", ["1.1(c)(ii)", "1.1(c)(iii)", "1.1(c)(iv)"])
-def test_both_orders_of_the_axes(question: str) -> None:
+@pytest.mark.parametrize(
+    ("question", "tag"),
+    [*((f"1.1(c)({part})", "") for part in ("ii", "iii", "iv")), ("1.2.1(d)", "local")],
+)
+def test_both_orders_of_the_axes(question: str, tag: str) -> None:
     """The stated dimension, and where each entry stands."""
-    formula = next(s for s in statements(BOXES[question]) if s.relations == ["="])
+    equations = [s for s in statements(BOXES[question]) if s.relations == ["="]]
+    formula = next(s for s in equations if s.tag == tag)
     stated = re.findall(r"\\axes{.*?}{(.*?)}{(.*?)}{.*?}", BOXES[question])
     for values in POINTS[question]():
+        values = values | {"t": 1}
         usual, numerator = values["orders"][question]
         arrays = usual.numpy(), reversed_axes(usual, numerator)
         for (size, index), array in zip(stated, arrays, strict=True):
@@ -237,6 +242,9 @@ def rnn(weights: Weights, xs: Tensor) -> dict:
     given |= dict.fromkeys("ija", one_to(m)) | {"b": one_to(n)}
     given |= {r"\vx": columns(xs), r"\vh": columns(hs, 0), r"\vc": columns(cs)}
     given |= {r"\vv": columns([0 * vs[0], *vs], 0), r"\vu": columns(hs[:-1] - vs)}
+    given |= {r"\gamma": cs.max().item()}
+    given |= {r"\kappa": rho.max().item()} if rho.max() < 1 else {}
+    rhos = columns(rho)
     return given | {
         r"\vone": np.ones((m, 1)),
         r"\bm0": np.zeros((m, 1)),
@@ -244,7 +252,7 @@ def rnn(weights: Weights, xs: Tensor) -> dict:
         r"\pd{\vc}{\vh}": gate_by_state,
         r"\mJ": lambda t: state_by_state(t, t - 1),
         "r": lambda i: row_sums[i - 1].item(),
-        r"\rho": lambda i, t: rho[t - 1, i - 1].item(),
+        r"\rho": lambda i, t: entry(rhos(t), [i]),
     }
 
 
@@ -282,6 +290,7 @@ def rnn_with_loss(n: int, m: int, last: int) -> dict:
         r"\pd{\vh}{\mW_x}": lambda t: reversed_axes(by_weight[t], 1),
         r"\dd{\vh}{\mW_x}": lambda t: reversed_axes(own[t - 1], 1),
         "t": range(1, last),  # the sweep's
+        "orders": {"1.2.1(d)": (own[0], 1)},
     }
 
 
@@ -294,14 +303,16 @@ def products() -> Iterator[dict]:
         yield rnn(*draw(*sizes, scale))
     long = rnn(*held_gate([10.0] * 230, -2.0, 0.99))
     yield long | {"T": range(230, 231), "t": one_to(1)}
-    yield rnn(*held_gate([1.0, -2.0, 3.0], 1.0, 1e-4)) | {"tight": {"state"}}
+    yield rnn(*held_gate([1.0, -2.0, 3.0], 1.0, 1e-4)) | {"tight": {"convex"}}
     yield rnn(*held_gate([-2.0], 1.5, 0.3)) | {"tight": {"step"}}
     for w in (0.3, 1.117, 1.119, -1.117, -1.119, 3.0):  # sqrt(5) / 2 = 1.118
         values = rnn(*held_gate([2.0, *[-3.0, 3.0] * 3], w, 0.5))
         vectors = ((name, values[rf"\v{name}"]) for name in "hcv")
         scalars = {name: lambda t, f=f: f(t).item() for name, f in vectors}
-        two_steps = {"t": range(2, 6), r"\pd{h}{h}": values[r"\pd{\vh}{\vh}"]}
-        yield scalars | two_steps | {"W_h": w}
+        scalars |= {r"\pd{h}{h}": values[r"\pd{\vh}{\vh}"], "W_h": w}
+        yield scalars | {"t": range(2, 6)}
+        del scalars["v"]  # another at the first step
+        yield scalars | {"t": one_to(1)}
 
 
 def held_gate(candidates: list[float], w_h: float, c: float) -> tuple[Weights, Tensor]:
@@ -357,31 +368,40 @@ REGIMES = {  # scale of W_h, bias of the gate, input held; bounds of the norm af
 }
 
 
-def gradient_norms(scale: float, bias: float, held: bool, seed: int) -> list[float]:
-    """Largest row sum of the derivative of h[T] by h[0], T = 0..60; 32 units, 8 inputs."""
+def gradient_norms(
+    scale: float, bias: float, held: bool, seed: int
+) -> tuple[list[float], list[float]]:
+    """Largest row sums of the derivative of h[T] by h[0], T = 0..60, and of its factors.
+
+    32 units, 8 inputs.
+    """
     uniform = np.random.RandomState(seed).uniform
     w_h, w_c = uniform(-scale, scale, (32, 32)), uniform(-1, 1, (32, 8))
     w_x, xs = uniform(-2, 2, (32, 8)), uniform(-1, 1, (60, 8))
     xs[:, -1], w_c[:, -1] = 1, bias
-    h, product, norms = np.zeros(32), np.eye(32), [1.0]
+    h, products, factors = np.zeros(32), [np.eye(32)], []
     for x in xs[[0] * 60] if held else xs:
         c, v = 1 / (1 + np.exp(-w_c @ x - w_h @ h)), w_x @ x
-        product = (np.diag(c) + np.diag((h - v) * c * (1 - c)) @ w_h) @ product
+        factors.append(np.diag(c) + np.diag((h - v) * c * (1 - c)) @ w_h)
+        products.append(factors[-1] @ products[-1])
         h = c * h + (1 - c) * v
-        norms.append(np.abs(product).sum(1).max())
-    return norms
+    row_sums = lambda matrices: [np.abs(matrix).sum(1).max() for matrix in matrices]
+    return row_sums(products), row_sums(factors)
 
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_figure_of_gradient_norms(regime: str) -> None:
-    """The printed points are the recomputed ones; the caption's bounds hold in 20 draws."""
+    """The printed points are the medians of 20 draws; what is said of all draws holds."""
     *point, least, most = REGIMES[regime]
     plot = re.search(rf"coordinates {{([^}}]*)}}; % {regime}\n", TEX)[1]
     steps, printed = zip(*re.findall(r"\(([^,]+),([^)]+)\)", plot), strict=True)
     draws = [gradient_norms(*point, seed) for seed in range(20)]
+    norms, factors = (np.array(found) for found in zip(*draws, strict=True))
     assert [int(t) for t in steps] == list(range(0, 61, 5))
-    assert np.allclose([float(norm) for norm in printed], draws[0][::5], rtol=5.01e-3)
-    assert all(least < norms[-1] < most for norms in draws)
+    median = np.median(norms, 0)[::5]
+    assert np.allclose([float(norm) for norm in printed], median, rtol=5.01e-3, atol=0)
+    assert np.all((least < norms[:, -1]) & (norms[:, -1] < most))
+    assert regime != "vanishing" or factors.min() > 1
 
 
 # ---------------------------------------------------------------- 1.2.2 attention RNN
