@@ -15,7 +15,7 @@ def make(folder, *arguments, **environment):
     if not (folder / "tools").exists():
         (folder / "tools").symlink_to(ROOT / "tools")
         (folder / "requirements.txt").write_text("")
-    outer = "MAKEFLAGS", "MAKELEVEL", "MFLAGS"  # of the make that runs these tests
+    outer = "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON"  # of the make that runs this
     inherited = {k: v for k, v in os.environ.items() if k not in outer}
     done = subprocess.run(
         ["make", "-f", ROOT / "Makefile", *arguments],
