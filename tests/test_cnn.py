@@ -197,9 +197,8 @@ def test_precision_goes_by_capability_or_time(monkeypatch, kind, low):
 
 
 def test_a_card_that_cannot_compute_is_not_used(monkeypatch):
-    monkeypatch.setattr(
-        torch, "ones", Mock(side_effect=RuntimeError("no kernel image"))
-    )
+    fails = Mock(side_effect=RuntimeError("no kernel image is available"))
+    monkeypatch.setattr(torch, "ones", fails)
     assert ns.cuda_runs() is False
 
 
@@ -216,6 +215,7 @@ def test_no_data_and_no_network_draws(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CATS_AND_DOGS_DIR", "nowhere")
     monkeypatch.setattr(ns, "URL", "http://127.0.0.1:9/none.zip")
+    monkeypatch.setattr(ns.tempfile, "tempdir", str(tmp_path.parent))
     folder, stand_in = ns.find_data()
     assert stand_in and (folder / "validation" / "dogs").is_dir()
     assert "failed and was deleted" in capsys.readouterr().out
@@ -248,15 +248,14 @@ def test_broken_picture_or_missing_class_is_named(tmp_path):
         ns.read_pictures(tmp_path / "train")
 
 
-def archive(*extra: str) -> bytes:
-    """A zip laid out like the course's, of one picture in each folder."""
+def archive(*names: str) -> bytes:
+    """A zip laid out like the course's, of one picture in each folder, and more."""
     png, file = io.BytesIO(), io.BytesIO()
     Image.new("RGB", (8, 8)).save(png, "PNG")
-    names = [
-        f"{s}/{c}/0.png" for s in ("train", "validation") for c in ("cats", "dogs")
-    ]
+    for folder in ("train/cats", "train/dogs", "validation/cats", "validation/dogs"):
+        names = (*names, f"cats_and_dogs_filtered/{folder}/0.png")
     with zipfile.ZipFile(file, "w") as zipped:
-        for name in [*(f"cats_and_dogs_filtered/{name}" for name in names), *extra]:
+        for name in names:
             zipped.writestr(name, png.getvalue())
     return file.getvalue()
 
@@ -282,19 +281,10 @@ def test_broken_download_then_recovery(tmp_path, monkeypatch, fault):
 
     come, size, reason = FAULTS[fault]
     target = tmp_path / "in" / "cats_and_dogs_filtered"
-    (tmp_path / "in" / "cats_and_dogs_filtered.partial" / "of a killed run").mkdir(
-        parents=True
-    )
+    Path(f"{target}.partial", "of a killed run").mkdir(parents=True)
     with pytest.raises(RuntimeError, match=f"failed and was deleted.*{reason}"):
         get(come, size)
     assert [*tmp_path.rglob("*")] == [tmp_path / "in"]
     get(WHOLE, len(WHOLE))
     assert [*target.parent.iterdir()] == [target]
     assert ns.read_pictures(target / "train")[1].tolist() == [0, 1]
-
-
-def test_a_locked_folder_is_renamed_a_little_later(monkeypatch):
-    monkeypatch.setattr(ns.time, "sleep", lambda _: None)
-    source = Mock(**{"rename.side_effect": [PermissionError, PermissionError, None]})
-    ns.rename(source, "target")
-    assert source.rename.call_count == 3

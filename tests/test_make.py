@@ -1,13 +1,14 @@
 """The Makefile and tools/set_up.py: what they say, and that nothing is deleted."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
-PYTHON = f"PYTHON={sys.executable}"
+MAKE, PYTHON = shutil.which("make"), f"PYTHON={sys.executable}"
 
 
 def make(folder, *arguments, **environment):
@@ -18,7 +19,7 @@ def make(folder, *arguments, **environment):
     outer = "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON"  # of the make that runs this
     inherited = {k: v for k, v in os.environ.items() if k not in outer}
     done = subprocess.run(
-        ["make", "-f", ROOT / "Makefile", *arguments],
+        [MAKE, "-f", ROOT / "Makefile", *arguments],
         check=False,
         cwd=folder,
         env=inherited | environment,
@@ -71,15 +72,18 @@ def test_packages_that_are_lacking_are_named_with_the_command(tmp_path):
     assert "-m pip install a-b-c==1.2 d-e-f`." in said
 
 
-def test_an_interpreter_with_a_space_in_its_path(tmp_path):
+@pytest.mark.parametrize("python", ["./my python", "/nowhere/python", "./no such", ""])
+def test_an_interpreter_may_have_a_space_and_must_run(tmp_path, python):
     (tmp_path / "my python").symlink_to(sys.executable)
-    assert "no NetID given" in make(tmp_path, "zip", "PYTHON=./my python", "NETID=")
+    said = make(tmp_path, "zip", f"PYTHON={python}", "NETID=")
+    told = f"make: PYTHON={python} is no Python that runs"
+    assert ("no NetID given" if python == "./my python" else told) in said
 
 
-@pytest.mark.parametrize("python", ["/nowhere/python", "./not a python", ""])
-def test_an_interpreter_that_does_not_run_is_one_sentence(tmp_path, python):
-    said = make(tmp_path, "check", f"PYTHON={python}")
-    assert f"make: PYTHON={python} is no Python that runs" in said
+def test_missing_tex_is_one_sentence_before_anything_is_set_up(tmp_path):
+    said = make(tmp_path, "pdf", PYTHON, PATH=str(tmp_path))  # no TeX, no apt-get
+    assert said.startswith("TeX lacks latexmk")
+    assert not (tmp_path / ".venv").exists()
 
 
 @pytest.mark.parametrize("netid", ["$(shell touch x)", "`touch x`", '"; touch x"'])
