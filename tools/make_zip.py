@@ -49,7 +49,7 @@ def main() -> int:
             problems += notebook_problems(name, codes)
     else:
         given = f"NETID={netid!r} is not a NetID" if netid else "no NetID given"
-        cure = "run `make zip NETID=your_net_id` with your own, letters and then digits"
+        cure = "run `make zip NETID=your_net_id`, lower-case letters and then digits"
         problems = [f"{given}: {cure}"]
     if not problems:
         try:
