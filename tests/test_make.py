@@ -75,9 +75,10 @@ def test_packages_that_are_lacking_are_named_with_the_command(tmp_path):
 @pytest.mark.parametrize("python", ["./my python", "/nowhere/python", "./no such", ""])
 def test_an_interpreter_may_have_a_space_and_must_run(tmp_path, python):
     (tmp_path / "my python").symlink_to(sys.executable)
-    said = make(tmp_path, "zip", f"PYTHON={python}", "NETID=")
-    told = f"make: PYTHON={python} is no Python that runs"
-    assert ("no NetID given" if python == "./my python" else told) in said
+    for target in ("zip", "check", "execute", "test"):
+        said = make(tmp_path, target, f"PYTHON={python}", "VENV=requirements.txt/v")
+        found = f"make: PYTHON={python} is no Python that runs" not in said
+        assert found == (python == "./my python"), said
 
 
 def test_missing_tex_is_one_sentence_before_anything_is_set_up(tmp_path):

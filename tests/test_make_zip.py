@@ -92,9 +92,8 @@ def test_five_files_flat_and_the_same_bytes_each_time(zips):
 
 @pytest.mark.parametrize("netid", ["", "your_net_id", "../x", "AB1234", "ab1234\n"])
 def test_bad_netid(zips, netid):
-    zips(
-        "run `make zip NETID=your_net_id` with your own", repr(netid)[1:-1], netid=netid
-    )
+    cure = "run `make zip NETID=your_net_id`, lower-case letters and then digits"
+    zips(repr(netid)[1:-1], cure, netid=netid)
 
 
 @pytest.mark.parametrize("name", [*NAMES, TEX])
