@@ -2,11 +2,10 @@
 
 import hashlib
 
-import notebooks
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, load_definitions
+from conftest import load_definitions
 from torch import nn
 
 NOTEBOOK = "seq_classification.ipynb"
@@ -88,70 +87,63 @@ def test_models(ns):
     assert hidden.shape == cell.shape == (7, 3, 5)
 
 
-def spied(ns, **options):
-    """One epoch of `train_section_8`: its result, initial weights and first batch."""
-    ns.EPOCHS, weights, batches = 1, [], []
-    make, encode = options.get("make_optimizer", ns.adam), ns.encode
-
-    def make_optimizer(parameters):
-        parameters = list(parameters)
-        weights.append([p.detach().clone() for p in parameters])
-        return make(parameters)
-
-    def keep(batch):
-        batches.append(encode(batch))
-        return batches[-1]
-
-    ns.encode = keep
-    result = ns.train_section_8(**options | {"make_optimizer": make_optimizer})
-    return result, weights[0], batches[0]
-
-
 @pytest.mark.parametrize("seed", [1, 7])
-@pytest.mark.parametrize("which", ["before", "after"])
-def test_section_8_starts_from_the_courses_weights_and_data(ns, seed, which):
-    options = ns.AS_HANDED_OUT if which == "before" else {}
-    (model, _), weights, (x, label) = spied(ns, seed=seed, **options)
-
+def test_section_8_starts_from_the_courses_weights_and_data(ns, seed):
+    model, (train, _) = ns.start_section_8(seed)
     torch.manual_seed(seed)  # the course: LSTM first, then the linear layer
     lstm = nn.LSTM(8, 12, batch_first=True)
     linear = nn.Linear(12, 4)
     expected = [*lstm.parameters(), *linear.parameters()]
-    assert len(weights) == len(expected)
-    assert all(torch.equal(a, b) for a, b in zip(weights, expected))
-    assert type(model) is ns.SimpleLSTM
-    assert [p.shape for p in model.parameters()] == [p.shape for p in expected]
-
+    found = list(model.parameters())
+    assert type(model) is ns.SimpleLSTM and len(found) == len(expected)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected))
+    x, y = train[0]
     assert x.shape == (32, 81, 8)
-    letters = "".join(ns.QRSU.SYMBOLS[row.argmax()] for row in x[0] if row.any())
-    assert (letters, ns.QRSU.CLASSES[label[0]]) == (FIRST, FIRST_CLASS)
+    assert (train.decode_x(x[0]), train.decode_y(y[0])) == (FIRST, FIRST_CLASS)
 
 
-def test_neutral_options_are_the_courses_recipe(ns):
-    ns.EPOCHS = 2
-    _, history = ns.train_section_8(1, **ns.AS_HANDED_OUT)
+def test_kept_batches_come_in_the_courses_order(ns):
+    data = ns.section_8_data(2)
+    _, (train, test) = ns.start_section_8()
+    for epoch in data:
+        for generator, batches in zip((train, test), epoch):
+            assert len(batches) == 31
+            for i, (x, y) in enumerate(batches):
+                drawn = generator[i]
+                assert (x == drawn[0]).all() and (y == drawn[1]).all()
 
-    torch.manual_seed(1)
-    train, test = generators(ns, "MODERATE")
-    model = ns.SimpleLSTM(8, 12, 4)
-    optimizer = torch.optim.RMSprop(model.parameters(), lr=0.001)
-    losses = {"train": [], "test": []}
-    for _ in range(2):
-        for part, generator in (("train", train), ("test", test)):
-            batch_losses = []
-            for i in range(31):
-                x, y = (torch.from_numpy(array) for array in generator[i])
-                loss = nn.functional.cross_entropy(model(x)[:, -1], y.argmax(1))
-                if part == "train":
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                batch_losses.append(loss.item())
-            losses[part].append(batch_losses)
-    for part, epochs in losses.items():
-        last, mean = [b[-1] for b in epochs], [np.mean(b) for b in epochs]
-        assert history[f"{part}_loss"] == pytest.approx(last, abs=1e-4)
-        assert history[f"{part}_loss_mean"] == pytest.approx(mean, abs=1e-4)
+
+def test_our_training_step_by_step(ns):
+    """Two steps: the objective, the optimizer, the decay, the average, and what is scored."""
+    ns.criterion = nn.CrossEntropyLoss()
+    train, test = ns.section_8_data(1)[0]
+    ns.data = [[train[:2], test[:1]]]
+    averaged, history = ns.train_section_8(3)
+
+    model, _ = ns.start_section_8(3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.9, 0.9))
+    losses, weights = [], []
+    for batch in train[:2]:
+        x, label = ns.encode(batch)
+        output = model(x)
+        losses.append(nn.functional.cross_entropy(output[:, -1], label).item())
+        every = [nn.functional.cross_entropy(output[:, t], label) for t in range(81)]
+        optimizer.zero_grad()
+        (sum(every) / 81).backward()
+        optimizer.step()
+        optimizer.param_groups[0]["lr"] *= 0.5 ** (1 / 310)
+        weights.append([p.detach().clone() for p in model.parameters()])
+    expected = [0.98 * a + 0.02 * b for a, b in zip(*weights)]
+    for found, value in zip(averaged.parameters(), expected):
+        torch.testing.assert_close(found.detach(), value, atol=1e-6, rtol=1e-5)
+    assert history["raw_train_loss"] == pytest.approx([losses[1]], abs=1e-6)
+    assert history["raw_train_loss_mean"] == pytest.approx([np.mean(losses)], abs=1e-6)
+    scored = [ns.test(averaged, test[:1], ns.criterion)[1]]
+    assert history["test_loss"] == pytest.approx(scored, abs=1e-6)
+    curves = {
+        f"{p}_{k}" for p in ("train", "test") for k in ("loss", "loss_mean", "acc")
+    }
+    assert set(history) == curves | {f"raw_{key}" for key in curves}
 
 
 def test_train_and_test_return_what_was_handed_out(ns):
@@ -170,30 +162,6 @@ def test_train_and_test_return_what_was_handed_out(ns):
         result = run(model, batches, criterion, *more, losses)
         assert result == (correct, pytest.approx(expected[-1], abs=1e-6))
         assert losses == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("every_step", [True, False])
-def test_curves_are_the_plain_loss_before_the_step(ns, every_step):
-    (_, history), weights, (x, label) = spied(ns, seed=3, every_step=every_step)
-    model = ns.SimpleLSTM(8, 12, 4)
-    for parameter, value in zip(model.parameters(), weights):
-        parameter.data = value
-    expected = nn.functional.cross_entropy(model(x)[:, -1], label).item()
-    ns.BATCHES = 1  # an epoch of one batch: nothing has been learnt when it is scored
-    ns.section_8_data.cache_clear()
-    _, history = ns.train_section_8(3, every_step=every_step)
-    assert history["train_loss"] == pytest.approx([expected], abs=1e-6)
-    assert history["raw_train_loss"] == pytest.approx([expected], abs=1e-6)
-
-
-def test_history_has_all_curves(ns):
-    (_, history), *_ = spied(ns, seed=1)
-    curves = {
-        f"{p}_{k}" for p in ("train", "test") for k in ("loss", "loss_mean", "acc")
-    }
-    assert set(history) == curves | {f"raw_{key}" for key in curves}
-    assert all(len(curve) == 1 for curve in history.values())
-    assert history["test_loss"] != history["raw_test_loss"]
 
 
 def test_spikes_are_found_by_their_loss(ns):
@@ -272,13 +240,3 @@ def test_evaluation(ns, capsys):
 def test_constants_are_the_courses(ns):
     assert (ns.SEED, ns.DATA_SEED, ns.BATCH_SIZE, ns.EPOCHS) == (1, 8382, 32, 100)
     assert [level.name for level in ns.QRSU.DifficultyLevel] == list(STREAM)
-
-
-def test_committed_results():
-    results = notebooks.results(notebooks.read(ROOT / NOTEBOOK))
-    rows = {row["measure"]: row for row in results["measures"]}
-    assert len(rows) >= 8 and all(row["verdict"] == "pass" for row in rows.values())
-    for key, bar in (("train_loss_mean", 0.02), ("test_loss_mean", 0.02)):
-        row = rows[f"spike of {key}, nats"]
-        assert row["asked"] == "<= 0.10" and row["bar"] == f"<= {bar}"
-    assert all(row["verdict"] == "holds" for row in results["claims"])
