@@ -16,7 +16,8 @@ def make(folder, *arguments, **environment):
     if not (folder / "tools").exists():
         (folder / "tools").symlink_to(ROOT / "tools")
         (folder / "requirements.txt").write_text("")
-    outer = "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON"  # of the make that runs this
+    # nothing of the make that runs this, nor of the reader's environment
+    outer = "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "NETID", "NOTEBOOKS"
     inherited = {k: v for k, v in os.environ.items() if k not in outer}
     done = subprocess.run(
         [MAKE, "-f", ROOT / "Makefile", *arguments],
