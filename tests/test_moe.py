@@ -76,7 +76,7 @@ def test_best_two_lines_on_data_that_two_lines_separate():
     assert (moe.follow_lines(lines, X) == y).float().mean() > 0.999
 
 
-def test_exact_accuracy():
+def test_grid_accuracy():
     X, y = moe.generate_data(400_000, seed=5)
     circle = torch.tensor(moe.CENTRE)
     for rule in (
@@ -85,7 +85,7 @@ def test_exact_accuracy():
         lambda x: x[..., 1] + 1.5 * x[..., 0].abs() - 4,
     ):
         seen = ((rule(X) > 0) == y.bool()).float().mean().item()
-        found = moe.exact_accuracy(rule(moe.EDGES))
+        found = moe.grid_accuracy(rule(moe.EDGES))
         assert found == pytest.approx(seen, abs=1e-3 if seen == 1 else 3e-3)
 
 
