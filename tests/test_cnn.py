@@ -2,10 +2,10 @@
 
 import io
 import zipfile
-from http.client import IncompleteRead
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from unittest.mock import Mock
-from urllib.error import HTTPError
 
 import notebooks
 import pytest
@@ -262,30 +262,43 @@ def archive(*names: str) -> bytes:
 
 
 WHOLE, OUTSIDE = archive(), archive("../outside.png")
-FAULTS = {  # what comes in place of the archive, its size, the reason that is told
-    "cut off": (WHOLE[:-40], len(WHOLE), "should be"),
-    "too long": (WHOLE + b"more", len(WHOLE), "should be"),
-    "not a zip": (b"x" * 500, 500, "not a zip"),
-    "damaged inside": (WHOLE[:60] + b"\0" * 40 + WHOLE[100:], len(WHOLE), ""),
-    "a member outside": (OUTSIDE, len(OUTSIDE), "points outside"),
-    "gone half-way": (IncompleteRead(b"half"), len(WHOLE), "4 bytes read"),
-    "not there": (HTTPError("", 404, "Not Found", None, None), len(WHOLE), "404"),
+DAMAGED = WHOLE[:60] + b"\0" * 40 + WHOLE[100:]
+FAULTS = {  # what the server holds, how much it sends, the size asked, the reason told
+    "cut off": (WHOLE[:-40], None, len(WHOLE), "should be"),
+    "too long": (WHOLE + b"more", None, len(WHOLE), "should be"),
+    "not a zip": (b"x" * 500, None, 500, "not a zip"),
+    "damaged inside": (DAMAGED, None, len(WHOLE), ""),
+    "a member outside": (OUTSIDE, None, len(OUTSIDE), "points outside"),
+    "gone half-way": (WHOLE, len(WHOLE) // 2, len(WHOLE), "should be|bytes read"),
+    "not there": (None, None, len(WHOLE), "404"),
 }
+
+
+class Handler(BaseHTTPRequestHandler):
+    log_message = Mock()
+
+    def do_GET(self):
+        body, sent = self.server.holds
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Length", str(len(body or "")))
+        self.end_headers()
+        self.wfile.write((body or b"")[:sent])
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_broken_download_then_recovery(tmp_path, monkeypatch, fault):
-    def get(come, size):
-        come = come if isinstance(come, Exception) else [io.BytesIO(come)]
-        monkeypatch.setattr(ns.urllib.request, "urlopen", Mock(side_effect=come))
-        ns.download("a url", target, size)
-
-    come, size, reason = FAULTS[fault]
+    monkeypatch.setenv("no_proxy", "*")
+    *holds, size, reason = FAULTS[fault]
     target = tmp_path / "in" / "cats_and_dogs_filtered"
     Path(f"{target}.partial", "of a killed run").mkdir(parents=True)
-    with pytest.raises(RuntimeError, match=f"failed and was deleted.*{reason}"):
-        get(come, size)
-    assert [*tmp_path.rglob("*")] == [tmp_path / "in"]
-    get(WHOLE, len(WHOLE))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url, server.holds = f"http://127.0.0.1:{server.server_port}/", holds
+        with pytest.raises(RuntimeError, match=f"failed and was deleted.*({reason})"):
+            ns.download(url, target, size)
+        assert [*tmp_path.rglob("*")] == [tmp_path / "in"]
+        server.holds = WHOLE, None
+        ns.download(url, target, len(WHOLE))
+        server.shutdown()
     assert [*target.parent.iterdir()] == [target]
     assert ns.read_pictures(target / "train")[1].tolist() == [0, 1]

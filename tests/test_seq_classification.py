@@ -59,17 +59,12 @@ def test_encoding(ns):
     train, _ = generators(ns, "MODERATE")
     x, y = train[0]
     assert len(train) == 31 and (train.SYMBOLS, train.CLASSES) == ("XYabcdBE", "QRSU")
-    assert (
-        x.shape == (32, 81, 8)
-        and y.shape == (32, 4)
-        and x.dtype == y.dtype == np.float32
-    )
+    assert x.shape == (32, 81, 8) and y.shape == (32, 4)
+    assert x.dtype == y.dtype == np.float32
     assert train.decode_x(x[0]) == FIRST and train.decode_y(y[0]) == FIRST_CLASS
     expected = np.zeros((81, 8))
-    for t, letter in enumerate(FIRST):
-        expected[81 - len(FIRST) + t, "XYabcdBE".index(letter)] = (
-            1  # padded on the left
-        )
+    for t, letter in enumerate(FIRST, 81 - len(FIRST)):  # padded on the left
+        expected[t, "XYabcdBE".index(letter)] = 1
     assert (x[0] == expected).all()
     assert (y.sum(1) == 1).all() and y[0]["QRSU".index(FIRST_CLASS)] == 1
 
@@ -216,11 +211,8 @@ class Reader(nn.Module):
     def forward(self, x):
         marks = [row[row[:, :2].any(1)][:, 1] for row in x]  # 1 for Y, in order
         label = torch.stack([2 * pair[0] + pair[1] for pair in marks]).long()
-        label = (
-            torch.where(label == self.wrong_for, 3 - label, label)
-            if self.wrong_for
-            else label
-        )
+        if self.wrong_for:
+            label = torch.where(label == self.wrong_for, 3 - label, label)
         return nn.functional.one_hot(label, 4)[:, None].float()
 
 
