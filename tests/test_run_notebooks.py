@@ -192,9 +192,14 @@ def test_interrupt_stops_the_kernel_and_leaves_the_notebook(kind):
         os.kill(int(pid.read_text()[:-1]), 0)
 
 
-@pytest.mark.parametrize("named", ["", "pictures"])
-def test_where_the_pictures_come_from_is_said(folder, monkeypatch, named):
-    pictures = folder / (named or "cats_and_dogs_filtered")
+BESIDE = "cats_and_dogs_filtered"
+
+
+@pytest.mark.parametrize(
+    "named, there", [("", BESIDE), ("pictures", "pictures"), ("nowhere", BESIDE)]
+)
+def test_where_the_pictures_come_from_is_said(folder, monkeypatch, named, there):
+    pictures = folder / there
     monkeypatch.setenv("CATS_AND_DOGS_DIR", named)
     assert "downloads its pictures (69 MB)" in run_notebooks.find_pictures()
     (pictures / "train").mkdir(parents=True)

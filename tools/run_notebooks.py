@@ -218,11 +218,13 @@ def closing_table(outcomes: list[tuple], minutes: float) -> Table:
 
 def find_pictures() -> str:
     """Tells notebooks, which run elsewhere, where the pictures are → a line about it."""
-    named = os.environ.get("CATS_AND_DOGS_DIR") or "cats_and_dogs_filtered"
-    folder = os.environ["CATS_AND_DOGS_DIR"] = str(Path(named).resolve())
-    if Path(folder, "train").is_dir():
-        return f"hw2_cnn.ipynb takes its pictures from {folder}"
-    return f"hw2_cnn.ipynb downloads its pictures (69 MB): there are none in {folder}"
+    beside = Path("cats_and_dogs_filtered").resolve()
+    named = Path(os.environ.get("CATS_AND_DOGS_DIR") or beside).resolve()
+    for folder in named, beside:
+        if (folder / "train").is_dir():
+            os.environ["CATS_AND_DOGS_DIR"] = str(folder)
+            return f"hw2_cnn.ipynb takes its pictures from {folder}"
+    return f"hw2_cnn.ipynb downloads its pictures (69 MB): there are none in {named}"
 
 
 def main() -> int:
