@@ -310,6 +310,8 @@ def products() -> Iterator[dict]:
         vectors = ((name, values[rf"\v{name}"]) for name in "hcv")
         scalars = {name: lambda t, f=f: f(t).item() for name, f in vectors}
         scalars |= {r"\pd{h}{h}": values[r"\pd{\vh}{\vh}"], "W_h": w}
+        explodes = r"\abs { W _ h } > \frac { 1 } { 2 } \sqrt 5"
+        scalars |= {"false": {explodes} if abs(w) < 1.118 else ()}
         yield scalars | {"t": range(2, 6)}
         del scalars["v"]  # another at the first step
         yield scalars | {"t": one_to(1)}
@@ -596,14 +598,20 @@ def logits() -> Iterator[dict]:
 
 
 def test_untrained_network_gives_nearly_one_answer() -> None:
-    """1.3(d): for seed 1 the logits of a batch vary by less than 0.02."""
+    """1.3(d): for seed 1 the logits of a batch vary by less than 0.02, and no gate is shut."""
     course = load_definitions("seq_classification.ipynb")
     torch.manual_seed(1)
     generator = course.QRSU.get_predefined_generator(course.MODERATE, 32, 8382)
     model = course.SimpleLSTM(8, 12, 4)
     with torch.no_grad():
-        logits = model(torch.as_tensor(generator[0][0]).float())[:, -1]
-    assert logits.std(0).max() < 0.02
+        x, lstm = torch.as_tensor(generator[0][0]).float(), model.lstm
+        before = F.pad(lstm(x)[0], (0, 0, 1, -1))  # h[t-1]
+        by_x = F.linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0)
+        by_h = F.linear(before, lstm.weight_hh_l0, lstm.bias_hh_l0)
+        into, forget, _, out = (by_x + by_h).sigmoid().chunk(4, -1)
+        assert model(x)[:, -1].std(0).max() < 0.02
+    gates = torch.cat([into, forget, out])
+    assert gates.min() > 0.25 and gates.max() < 0.75
 
 
 def test_figures_of_1_3_stand_in_the_notebook() -> None:
