@@ -192,14 +192,9 @@ def test_interrupt_stops_the_kernel_and_leaves_the_notebook(kind):
         os.kill(int(pid.read_text()[:-1]), 0)
 
 
-BESIDE = "cats_and_dogs_filtered"
-
-
-@pytest.mark.parametrize(
-    "named, there", [("", BESIDE), ("pictures", "pictures"), ("nowhere", BESIDE)]
-)
-def test_where_the_pictures_come_from_is_said(folder, monkeypatch, named, there):
-    pictures = folder / there
+@pytest.mark.parametrize("named", ["", "pictures", "nowhere"])
+def test_where_the_pictures_come_from_is_said(folder, monkeypatch, named):
+    pictures = folder / {"pictures": named}.get(named, "cats_and_dogs_filtered")
     monkeypatch.setenv("CATS_AND_DOGS_DIR", named)
     assert "downloads its pictures (69 MB)" in run_notebooks.find_pictures()
     (pictures / "train").mkdir(parents=True)
