@@ -26,7 +26,9 @@ FIRST, FIRST_CLASS = (  # the first of MODERATE
 
 @pytest.fixture
 def ns():
-    return load_definitions(NOTEBOOK)
+    ns = load_definitions(NOTEBOOK)
+    ns.criterion = nn.CrossEntropyLoss()
+    return ns
 
 
 def generators(ns, level):
@@ -110,7 +112,6 @@ def test_kept_batches_come_in_the_courses_order(ns):
 
 def test_our_training_step_by_step(ns):
     """Two steps: objective, optimizer, mask, decay, average, and what is scored."""
-    ns.criterion = nn.CrossEntropyLoss()
     train, test = ns.section_8_data(1)[0]
     ns.data = [[train[:2], test[:1]]]
     averaged, history = ns.train_section_8(3)
