@@ -132,8 +132,8 @@ def test_random_boxes_stay_inside(monkeypatch, turn, reach):
 
 def test_the_average_follows_the_weights_slowly():
     averages, weights = [torch.zeros(2)], [torch.ones(2)]
-    ns.running_average(averages, weights, torch.tensor(10**6))
-    assert_close(averages[0], torch.full((2,), 1 - ns.AVERAGE))
+    ns.running_average(averages, weights, torch.tensor(4490))
+    assert_close(averages[0], torch.full((2,), 0.002))
 
 
 def test_a_look_is_at_corners_and_centre_and_mirrored():
