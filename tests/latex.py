@@ -16,28 +16,15 @@ import numpy as np
 
 TOKEN = re.compile(r"\\(?:text|bm){.*?}|\\[A-Za-z]+|\d+(?:\.\d+)?|\S")
 SPACING = re.compile(r"\\(?:[bB]igg?[lr](?![A-Za-z])|[,;!])|[&~]|\*(?={)")
-CASES = re.compile(
-    r"\\begin{cases}(.*?)\\text{if }(.*?),\s*\\\\(.*?)\\text{otherwise.}\s*\\end{cases}",
-    re.DOTALL,
-)
-DISPLAY = re.compile(
-    r"\\\[(.*?)\\\]|\\begin{align\*}(.*?)\\end{align\*}|\$(.*?)\$", re.DOTALL
-)
-RELATIONS = {"=": "==", r"\in": "==", r"\le": "<=", r"\ge": ">=", r"\approx": "%"}
+CASES = r"(?s)\\begin{cases}(.*?)\\text{if }(.*?),\s*\\\\(.*?)\\text.*?\\end{cases}"
+DISPLAY = r"(?s)\\\[(.*?)\\\]|\\begin{align\*}(.*?)\\end{align\*}|\$(.*?)\$"
+RELATIONS = {"=": "==", r"\in": "==", r"\le": "<=", r"\ge": ">=", r"\approx": "== ~"}
 ENDS_SUM = {**RELATIONS, "+": "+", "-": "-", ",": ",", r"\times": ","}
 OPERATORS = {**ENDS_SUM, r"\odot": "*"}
 BRACKETS = {"(": "())", "{": "()}", "[": "[]]"}  # in Python, and what closes in LaTeX
 FUNCTIONS = {r"\ln", r"\floor", r"\diag", r"\softargmax"}
 ITEM = r"(\w+)\[([^,]+), t\], \.\.\., \1\[([^,]+), t\]"  # w_0[t], \dots, w_k[t]
 FACTORS = r"(\w+)\[([^,]+)\] \*\* \.\.\. \*\* \1\[([^,]+)\]"  # J[T] \cdots J[1]
-
-
-def entrywise(operation: np.ufunc) -> Callable:
-    def apply(a: "Array", b: "Array") -> "Array":
-        assert a.a.shape == b.a.shape, f"{a.a.shape} and {b.a.shape}, entry by entry"
-        return Array(operation(a.a, b.a))
-
-    return apply
 
 
 class Array:
@@ -47,13 +34,17 @@ class Array:
         self.a = np.asarray(values, float)
         self.a = self.a[:, None] if self.a.ndim == 1 else self.a
 
-    __add__, __sub__ = entrywise(np.add), entrywise(np.subtract)
-    __mul__ = entrywise(np.multiply)  # \odot
-    __truediv__ = entrywise(np.divide)
-    T = property(lambda self: Array(self.a.T))
+    def beside(self, other: "Array") -> np.ndarray:
+        assert self.a.shape == other.a.shape, f"{self.a.shape} beside {other.a.shape}"
+        return other.a
 
-    def __neg__(self):
-        return Array(-self.a)
+    __add__ = lambda self, other: Array(self.a + self.beside(other))
+    __sub__ = lambda self, other: Array(self.a - self.beside(other))
+    __mul__ = lambda self, other: Array(self.a * self.beside(other))  # \odot
+    __truediv__ = lambda self, other: Array(self.a / self.beside(other))
+    __neg__ = lambda self: Array(-self.a)
+    __invert__ = lambda self: {self.a.item()}  # what follows \approx
+    T = property(lambda self: Array(self.a.T))
 
     def __pow__(self, other):  # side by side
         if self.a.ndim == 0 or other.a.ndim == 0:
@@ -73,15 +64,14 @@ class Array:
     def __eq__(self, other) -> bool:
         if isinstance(other, tuple):  # a dimension
             return self.a.shape == other
+        if isinstance(other, set):
+            return abs(self.a.item() - max(other)) < 5e-4
         a, b = (x.a.reshape(()) if x.a.size == 1 else x.a for x in (self, other))
         near = 1e-10 * max(np.abs(a).max(), np.abs(b).max())
-        return a.shape == b.shape and bool(np.abs(a - b).max() <= near)
+        return a.shape == b.shape and bool(np.abs(a - b).max() <= near < np.inf)
 
     def __le__(self, other) -> bool:  # and >=, the other way round
         return self == other or bool(self.a < other.a)
-
-    def __mod__(self, other) -> bool:  # \approx, to three decimals
-        return bool(abs(self.a - other.a) < 5e-4)
 
 
 class Steps:
@@ -108,9 +98,7 @@ def falling(factor: Steps, first: Array, last: Array) -> Array:
 
 
 NAMES = {"total": total, "stack": stack, "falling": falling} | {
-    "R": lambda *sizes: (*map(int, sizes), 1)[
-        : max(2, len(sizes))
-    ],  # m: a column (m, 1)
+    "R": lambda *n: (*map(int, n), 1)[: max(2, len(n))],  # m: a column (m, 1)
     "exp": lambda x: Array(np.exp(x.a)),
     "ln": lambda x: Array(np.log(x.a)),
     "floor": lambda x: Array(np.floor(x.a)),
@@ -214,13 +202,13 @@ def translate(tex: str) -> str:
 
 def formulas(tex: str) -> list[str]:
     """The tokens of each formula with a relation or a size in it, apart by blanks."""
-    tex = re.sub(r"\\begin{tikz.*?\\end{tikz\w+}", "", tex, flags=re.DOTALL)
-    tex = SPACING.sub("", CASES.sub(r"\\cases{\1}{\2}{\3}", tex))
+    tex = re.sub(r"(?s)\\begin{tikz.*?\\end{tikz\w+}", "", tex)
+    tex = SPACING.sub("", re.sub(CASES, r"\\cases{\1}{\2}{\3}", tex))
     tex = re.sub(r"\\i([pd]d)\b", r"\\\1", tex.replace("f_W(x)", "f"))
     tex = re.sub(r"\\t?frac(\d)(\d)", r"\\frac{\1}{\2}", tex)
     pieces = [
         TOKEN.findall(piece.strip(" .,\n"))
-        for display in DISPLAY.findall(tex)
+        for display in re.findall(DISPLAY, tex)
         for piece in re.split(r"\\q?quad|\\\\", "".join(display))
     ]
     return [" ".join(piece) for piece in pieces if {*RELATIONS, r"\times"} & {*piece}]
@@ -238,6 +226,7 @@ def cases(source: str, values: dict) -> Iterator[dict]:
         yield given | dict(zip(running, map(Array, index), strict=True))
 
 
+@np.errstate(divide="raise", invalid="raise")
 def holds(tex: str, points: list[dict]) -> bool:
     """Whether a formula is true at all points, and each bound an equality at one."""
     source = translate(tex)
