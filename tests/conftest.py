@@ -1,33 +1,67 @@
-"""What several test files share: folders, a notebook's definitions, small notebooks."""
+"""What several test files share: a notebook's definitions, and small notebooks to run."""
 
 import ast
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import nbformat
+import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 torch.set_num_threads(1)  # small tensors, and a machine that may be busy
 
-MEASURE = {"measure": "accuracy", "asked": "> 0.9", "bar": "> 0.95", "got": "0.97"}
-CLAIM = {"claim": "the sky is blue", "figures": "3 of 3 days", "verdict": "holds"}
-DOUBT = CLAIM | {"claim": "pigs fly", "verdict": "does not hold here"}
-TABLE = {"measures": [MEASURE | {"verdict": "pass"}], "claims": [CLAIM, DOUBT]}
-SHOW = f"""\
-from IPython.display import display
-data = {{"text/plain": "a table", "application/vnd.hw2.results+json": {TABLE}}}
-display(data, raw=True)"""
+MAKE = shutil.which("make")
+PLOT = "import matplotlib.pyplot as plt\n_ = plt.plot([1, 2])"
+RESULTS = "print('what   got  asked')\nprint('right  0.97 0.9')"
 
 
-def write(path: str, *sources: str, tag: str = "") -> None:
-    """Writes a notebook of these code cells and one that shows a closing table."""
-    sources = [*sources, SHOW]
-    cells = [nbformat.v4.new_code_cell(s, id=f"c{n}") for n, s in enumerate(sources)]
-    cells[0].metadata["tags"] = [tag] if tag else []
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty current folder, named as readers name theirs."""
+    (tmp_path / "Ma thèse").mkdir()
+    monkeypatch.chdir(tmp_path / "Ma thèse")
+    return tmp_path / "Ma thèse"
+
+
+def write(path: str, *sources: str, tags: tuple[str, ...] = ()) -> None:
+    """Writes a notebook: a title, these cells with these tags, and the results."""
+    new_cell, all_tags = nbformat.v4.new_code_cell, [*tags, *[""] * 9]
+    cells = [nbformat.v4.new_markdown_cell(f"# {path}")]
+    for source, tag in [*zip(sources, all_tags), (RESULTS, "results")]:
+        cells.append(new_cell(source, metadata={"tags": [tag] if tag else []}))
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+
+
+def make(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Runs our Makefile in the current folder → its status, and what it said."""
+    for name in ("tools", "requirements.txt", "pyproject.toml"):
+        if not Path(name).exists():
+            Path(name).symlink_to(ROOT / name)
+    outer = ("MAKE", "MFLAGS", "GIT", "NETID", "NOTEBOOKS", "PYTHON")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(outer)}
+    done = subprocess.run(
+        [
+            MAKE,
+            "-f",
+            ROOT / "Makefile",
+            f"PYTHON={sys.executable}",
+            "VENV=",
+            *arguments,
+        ],
+        check=False,
+        env=clean | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert "Traceback" not in done.stdout or "Error: " in done.stdout
+    return done.returncode, done.stdout
 
 
 def is_definition(node: ast.stmt) -> bool:

@@ -1,103 +1,122 @@
-"""The Makefile and tools/set_up.py: what they say, and that nothing is deleted."""
+"""The Makefile: each target on small files, and nothing of the reader's in the way."""
 
+import hashlib
 import os
 import shutil
-import subprocess
 import sys
+import tempfile
+import zipfile
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import PLOT, make, write
+from run import CORES
+from submit import NAMES, NOTEBOOKS, PDF, TEX
 
-MAKE, PYTHON = shutil.which("make"), f"PYTHON={sys.executable}"
-
-
-def make(folder, *arguments, **environment):
-    """What `make` said in a folder with no packages to install, and failed."""
-    if not (folder / "tools").exists():
-        (folder / "tools").symlink_to(ROOT / "tools")
-        (folder / "requirements.txt").write_text("")
-    # nothing of the make that runs this, nor of the reader's environment
-    outer = "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "NETID", "NOTEBOOKS"
-    inherited = {k: v for k, v in os.environ.items() if k not in outer}
-    done = subprocess.run(
-        [MAKE, "-f", ROOT / "Makefile", *arguments],
-        check=False,
-        cwd=folder,
-        env=inherited | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 2, done.stdout
-    assert "Traceback" not in done.stdout
-    return done.stdout
+PAPER = r"""\documentclass{article}
+\usepackage{lmodern}
+\pdfinfo{/SourceMD5 (\pdfmdfivesum file {hw2_theory.tex})}\pdftrailerid{}
+\begin{document}
+\today: BODY
+\end{document}
+"""
+MARK = "\nimport time; from pathlib import Path\ndef mark(): "
+MARK += "Path(f'{time.time()} NAME').touch()\nmark(); time.sleep(1); mark()"
 
 
-def script(path, line):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{line}\n")
-    path.chmod(0o755)
-    return path
-
-
-def test_a_named_folder_is_never_deleted_nor_filled(tmp_path):
-    (tmp_path / "envs/mine").mkdir(parents=True)
-    no_venv = f'case "$*" in *venv*) exit 1;; esac\nexec {sys.executable} "$@"'
-    python = f"PYTHON={script(tmp_path / 'python', no_venv)}"
-    make(tmp_path, "zip", python, "NETID=", VENV="envs")
-    said = make(tmp_path, "check", python, "VENV=envs")
-    assert "envs holds other things than packages: name another VENV=" in said
-    said = make(tmp_path, "check", PYTHON, "VENV=requirements.txt/v")  # is a file
-    assert "requirements.txt/v could not be made, as said above" in said
-    assert [path.name for path in tmp_path.glob("envs/*")] == ["mine"]
-    assert (tmp_path / "requirements.txt").is_file()
-
-
-@pytest.mark.parametrize("answer", ["exit 1", "echo Python 3.9"])
-def test_a_venv_that_is_broken_or_of_another_python_is_one_sentence(tmp_path, answer):
-    script(tmp_path / ".venv/bin/python", answer)
-    (tmp_path / ".venv/pyvenv.cfg").touch()
-    broken = answer == "exit 1"  # refused whatever PYTHON is
-    said = make(tmp_path, "check", *[PYTHON][broken:], VENV="envs")
-    has = "no Python that runs" if broken else "Python 3.9"
-    assert f"make: .venv has {has} instead of Python 3." in said
-    assert "remove it (`rm -r .venv`) or name another with VENV=" in said
-    assert (tmp_path / ".venv/bin/python").exists()
-
-
-def test_packages_that_are_lacking_are_named_with_the_command(tmp_path):
-    make(tmp_path, "check", PYTHON, "VENV=")  # the list is empty; notebooks are missing
-    lines = "# a comment", "a-b-c==1.2", 'd-e-f==3; python_version > "3"', "pytest==1.0"
-    (tmp_path / "requirements.txt").write_text("\n".join(lines))
-    said = make(tmp_path, "check", PYTHON, "VENV=")
-    assert "-m pip install a-b-c==1.2 d-e-f`." in said
-
-
-@pytest.mark.parametrize("python", ["./my python", "/nowhere/python", "./no such", ""])
-def test_an_interpreter_may_have_a_space_and_must_run(tmp_path, python):
-    (tmp_path / "my python").symlink_to(sys.executable)
-    for target in ("zip", "check", "execute", "test"):
-        said = make(tmp_path, target, f"PYTHON={python}", "VENV=requirements.txt/v")
-        told = f"make: PYTHON={python} is no Python that runs"
-        if python == "./my python":
-            told = "no NetID given" if target == "zip" else "could not be made"
-        assert told in said
-
-
-def test_missing_tex_is_one_sentence_before_anything_is_set_up(tmp_path):
-    said = make(tmp_path, "pdf", PYTHON, PATH=str(tmp_path))  # no TeX, no apt-get
-    assert said.startswith("TeX lacks latexmk")
-    assert not (tmp_path / ".venv").exists()
-
-
-@pytest.mark.parametrize("netid", ["$(shell touch x)", "`touch x`", '"; touch x"'])
-def test_nothing_in_a_netid_is_run(tmp_path, netid):
-    assert "is not a NetID" in make(tmp_path, "zip", PYTHON, f"NETID={netid}")
-    assert "is not a NetID" in make(tmp_path, "zip", PYTHON, NETID=netid)
-    assert not (tmp_path / "x").exists()
-
-
-def test_make_alone_lists_the_targets():
-    listed = subprocess.run(["make"], check=True, cwd=ROOT, capture_output=True).stdout
+def test_make_alone_lists_the_targets(folder):
+    status, said = make()
+    assert status == 0
     for target in ("check", "execute", "pdf", "zip", "test", "clean"):
-        assert f"make {target}" in listed.decode()
+        assert f"make {target}" in said
+
+
+def test_execute_zip_and_clean(folder):
+    """And hw2_cnn runs alone before the others, which run side by side."""
+    for name in NAMES:
+        write(f"{name}.ipynb", PLOT + MARK.replace("NAME", name))
+    Path(TEX).write_text(PAPER)
+    Path(PDF).write_text(
+        f"/SourceMD5 ({hashlib.md5(PAPER.encode()).hexdigest().upper()})"
+    )
+    assert make("execute")[0] == 0
+    order = [path.name.split()[1] for path in sorted(Path().glob("* *"))]
+    assert order[:2] == ["hw2_cnn"] * 2 and len(order) == 8
+    assert order[2] != order[3] or CORES == 1
+    assert make("zip", "NETID=ab1234")[1].endswith("MB, five files\n")
+    assert sorted(zipfile.ZipFile("ab1234.zip").namelist()) == sorted([PDF, *NOTEBOOKS])
+    assert make("clean")[0] == 0 and not Path("build").exists()
+
+
+@pytest.mark.skipif(shutil.which("latexmk") is None, reason="TeX is missing")
+def test_pdf_is_the_same_bytes_anywhere_or_the_error(folder):
+    """With TEXINPUTS set (fault 1), and with build/ on another disk (fault 6)."""
+    Path(TEX).write_text(PAPER)
+    assert make("pdf")[0] == 0
+    first = Path(PDF).read_bytes()
+    assert first.count(hashlib.md5(PAPER.encode()).hexdigest().upper().encode()) == 1
+    shutil.rmtree("build")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        Path("build").symlink_to(elsewhere)
+        status, said = make("pdf", TEXINPUTS="/nowhere", TZ="Asia/Tokyo")
+        assert status == 0, said
+    assert Path(PDF).read_bytes() == first
+    Path("build").unlink()
+    Path(TEX).write_text(PAPER.replace("BODY", r"\nothing"))
+    status, said = make("pdf")
+    assert status and "hw2_theory.tex:5: Undefined control sequence" in said
+    assert Path(PDF).read_bytes() == first
+
+
+def test_without_tex_it_says_the_command(folder):
+    status, said = make("pdf", PATH=str(folder))
+    assert status and "TeX is missing: run `sudo apt-get update && sudo apt-get" in said
+
+
+def test_make_test_reads_no_settings_of_folders_above(folder):
+    """Fault 4, and the reader's variables (fault 1)."""
+    above = (
+        '[tool.ruff]\nnonsense = 1\n[tool.pytest.ini_options]\naddopts = "--nonsense"'
+    )
+    Path("pyproject.toml").write_text(above)
+    Path("foreign").mkdir()
+    Path("foreign/numpy.py").write_text("raise ImportError")
+    foreign = str(folder / "foreign")
+    Path("clone/tests").mkdir(parents=True)
+    os.chdir("clone")
+    test = "import os\n\nimport numpy\n\n\ndef test_it():\n"
+    test += '    assert numpy and not os.environ.get("GIT_DIR")\n'
+    Path("tests/test_it.py").write_text(test)
+    reader = {"PYTEST_ADDOPTS": "--nonsense", "PYTHONPATH": foreign, "GIT_DIR": foreign}
+    status, said = make("test", **reader)
+    assert status == 0 and "1 passed" in said, said
+
+
+def test_set_up_is_made_once_whatever_pip_is_set_to(folder):
+    """Faults 6 (PIP_USER, pip.conf) and 8 (`make -j2` in a fresh clone)."""
+    Path("tests").mkdir()
+    for name in ("requirements.txt", "tests/requirements.txt"):
+        Path(name).write_text("")
+    Path("pip.conf").write_text("[install]\nuser = true\n")
+    Path("envs").mkdir()
+    Path("envs/mine").write_text("other things")
+    reader = {"PIP_USER": "1", "PIP_CONFIG_FILE": str(folder / "pip.conf")}
+    _, said = make("-j2", "check", "test", "VENV=envs", **reader)
+    assert said.count("setting up envs, once") == 1
+    assert (
+        "ModuleNotFoundError: No module named 'nbformat'" in said
+    )  # the list is empty
+    assert Path("envs/.installed").exists() and Path("envs/mine").exists()
+
+
+def test_missing_packages_and_an_old_python_are_one_sentence(folder):
+    Path("requirements.txt").write_text("# a comment\nsys~=3\nnowhere~=1.1\n")
+    status, said = make("check")
+    command = f"run `{sys.executable} -m pip install nowhere`"
+    assert status and f"This Python lacks nowhere: {command}.\n" in said
+    Path("tests").mkdir()
+    Path("tests/requirements.txt").touch()
+    Path("old").write_text("#!/bin/sh\nexit 1\n")
+    Path("old").chmod(0o755)
+    said = make("check", "PYTHON=./old", "VENV=envs")[1]
+    assert "Python 3.10 or newer is needed: make check PYTHON=python3.12" in said
