@@ -47,10 +47,10 @@ class OwnKernel(AsyncKernelManager):
 
 def machine() -> str:
     """Cores, processor and versions."""
-    info = Path("/proc/cpuinfo")
+    info, python = Path("/proc/cpuinfo"), platform.python_version()
     names = re.findall("model name.*: (.*)", info.read_text() if info.exists() else "")
-    processor, python = [*names, platform.machine()][0], platform.python_version()
-    return f"{CORES} cores ({processor}), Python {python}, torch {version('torch')}"
+    cores = f"{CORES} core{'s' * (CORES > 1)} ({[*names, platform.machine()][0]})"
+    return f"{cores}, Python {python}, torch {version('torch')}"
 
 
 def tagged(notebook: dict, tag: str, kind: str = "text/") -> str:
@@ -70,13 +70,11 @@ def smaller(png: str, width: int = 0) -> str:
     return base64.b64encode(saved.getvalue()).decode()
 
 
-SETTINGS = {"kernel_manager_class": OwnKernel, "timeout": None, "startup_timeout": 600}
-SETTINGS |= {"record_timing": False, "coalesce_streams": True}
-
-
 class Run(ExecutePreprocessor):
     """The run of one notebook on nbconvert's executor, and what came of it."""
 
+    kernel_manager_class, timeout, startup_timeout = OwnKernel, None, 600  # slow disks
+    record_timing, coalesce_streams = False, True
     place, failure, took, results = "", "", "0 s", ""
 
     def preprocess_cell(self, cell: dict, resources: dict, index: int) -> tuple:
@@ -164,7 +162,7 @@ def main() -> int:
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     for kind in signal.SIGINT, signal.SIGTERM:  # the first is ignored under `&`
         signal.signal(kind, signal.default_int_handler)
-    runs = {Path(name): Run(**SETTINGS) for name in names or submit.NOTEBOOKS}
+    runs = {Path(name): Run() for name in names or submit.NOTEBOOKS}
     try:
         run_all(runs)
     except KeyboardInterrupt:
