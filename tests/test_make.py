@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -20,15 +21,13 @@ PAPER = r"""\documentclass{article}
 \today: BODY
 \end{document}
 """
-MARK = "\nimport time; from pathlib import Path\ndef mark(): "
-MARK += "Path(f'{time.time()} NAME').touch()\nmark(); time.sleep(1); mark()"
-
-
-def test_make_alone_lists_the_targets(folder):
-    status, said = make()
-    assert status == 0
-    for target in ("check", "execute", "pdf", "zip", "test", "clean"):
-        assert f"make {target}" in said
+STAMP = hashlib.md5(PAPER.encode()).hexdigest().upper()
+MARK = """
+import time
+from pathlib import Path
+for pause in 1, 0:
+    Path(f"{time.time()} NAME").touch()
+    time.sleep(pause)"""
 
 
 def test_execute_zip_and_clean(folder):
@@ -36,15 +35,13 @@ def test_execute_zip_and_clean(folder):
     for name in NAMES:
         write(f"{name}.ipynb", PLOT + MARK.replace("NAME", name))
     Path(TEX).write_text(PAPER)
-    Path(PDF).write_text(
-        f"/SourceMD5 ({hashlib.md5(PAPER.encode()).hexdigest().upper()})"
-    )
+    Path(PDF).write_text(STAMP)
     assert make("execute")[0] == 0
     order = [path.name.split()[1] for path in sorted(Path().glob("* *"))]
-    assert order[:2] == ["hw2_cnn"] * 2 and len(order) == 8
+    assert len(order) == 8 and order[:2] == ["hw2_cnn"] * 2
     assert order[2] != order[3] or CORES == 1
-    assert make("zip", "NETID=ab1234")[1].endswith("MB, five files\n")
-    assert sorted(zipfile.ZipFile("ab1234.zip").namelist()) == sorted([PDF, *NOTEBOOKS])
+    assert make("zip", "NETID=ab1234")[0] == 0
+    assert zipfile.ZipFile("ab1234.zip").namelist() == sorted([PDF, *NOTEBOOKS])
     assert make("clean")[0] == 0 and not Path("build").exists()
 
 
@@ -54,69 +51,59 @@ def test_pdf_is_the_same_bytes_anywhere_or_the_error(folder):
     Path(TEX).write_text(PAPER)
     assert make("pdf")[0] == 0
     first = Path(PDF).read_bytes()
-    assert first.count(hashlib.md5(PAPER.encode()).hexdigest().upper().encode()) == 1
+    assert STAMP.encode() in first
     shutil.rmtree("build")
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+    other_disk = "/dev/shm" if Path("/dev/shm").exists() else None
+    with tempfile.TemporaryDirectory(dir=other_disk) as elsewhere:
         Path("build").symlink_to(elsewhere)
+        Path(PDF).unlink()
         status, said = make("pdf", TEXINPUTS="/nowhere", TZ="Asia/Tokyo")
         assert status == 0, said
-    assert Path(PDF).read_bytes() == first
-    Path("build").unlink()
-    Path(TEX).write_text(PAPER.replace("BODY", r"\nothing"))
-    status, said = make("pdf")
+        Path(TEX).write_text(PAPER.replace("BODY", r"\nothing"))
+        status, said = make("pdf")
     assert status and "hw2_theory.tex:5: Undefined control sequence" in said
     assert Path(PDF).read_bytes() == first
 
 
-def test_without_tex_it_says_the_command(folder):
-    status, said = make("pdf", PATH=str(folder))
-    assert status and "TeX is missing: run `sudo apt-get update && sudo apt-get" in said
-
-
-def test_make_test_reads_no_settings_of_folders_above(folder):
-    """Fault 4, and the reader's variables (fault 1)."""
-    above = (
-        '[tool.ruff]\nnonsense = 1\n[tool.pytest.ini_options]\naddopts = "--nonsense"'
-    )
+def test_make_test_reads_nothing_of_folders_above_or_of_the_reader(folder):
+    """Faults 4 and 1."""
+    above = '[tool.ruff]\nx = 1\n[tool.pytest.ini_options]\naddopts = "--nonsense"'
     Path("pyproject.toml").write_text(above)
-    Path("foreign").mkdir()
-    Path("foreign/numpy.py").write_text("raise ImportError")
-    foreign = str(folder / "foreign")
+    Path("numpy.py").write_text("raise ImportError")
     Path("clone/tests").mkdir(parents=True)
     os.chdir("clone")
-    test = "import os\n\nimport numpy\n\n\ndef test_it():\n"
-    test += '    assert numpy and not os.environ.get("GIT_DIR")\n'
+    test = "import numpy\n\n\ndef test_it():\n    assert numpy\n"
     Path("tests/test_it.py").write_text(test)
-    reader = {"PYTEST_ADDOPTS": "--nonsense", "PYTHONPATH": foreign, "GIT_DIR": foreign}
+    reader = {"PYTEST_ADDOPTS": "--nonsense", "PYTHONPATH": str(folder)}
     status, said = make("test", **reader)
     assert status == 0 and "1 passed" in said, said
 
 
-def test_set_up_is_made_once_whatever_pip_is_set_to(folder):
+def test_set_up_is_made_once_whatever_pip_is_told(folder):
     """Faults 6 (PIP_USER, pip.conf) and 8 (`make -j2` in a fresh clone)."""
     Path("tests").mkdir()
     for name in ("requirements.txt", "tests/requirements.txt"):
-        Path(name).write_text("")
+        Path(name).touch()
     Path("pip.conf").write_text("[install]\nuser = true\n")
     Path("envs").mkdir()
-    Path("envs/mine").write_text("other things")
+    Path("envs/mine").touch()
     reader = {"PIP_USER": "1", "PIP_CONFIG_FILE": str(folder / "pip.conf")}
     _, said = make("-j2", "check", "test", "VENV=envs", **reader)
     assert said.count("setting up envs, once") == 1
-    assert (
-        "ModuleNotFoundError: No module named 'nbformat'" in said
-    )  # the list is empty
+    assert "No module named 'nbformat'" in said  # as nothing was to be installed
     assert Path("envs/.installed").exists() and Path("envs/mine").exists()
 
 
-def test_missing_packages_and_an_old_python_are_one_sentence(folder):
+def test_what_is_missing_is_said_in_a_sentence(folder):
+    targets = re.findall(r"(?m)^make (\w+) ", make()[1])
+    assert targets == ["check", "execute", "pdf", "zip", "test", "clean"]
+    said = make("pdf", PATH=str(folder))[1]
+    assert "TeX is missing: run `sudo apt-get update && sudo apt-get install" in said
     Path("requirements.txt").write_text("# a comment\nsys~=3\nnowhere~=1.1\n")
-    status, said = make("check")
     command = f"run `{sys.executable} -m pip install nowhere`"
-    assert status and f"This Python lacks nowhere: {command}.\n" in said
+    assert f"This Python lacks nowhere: {command}.\n" in make("check")[1]
     Path("tests").mkdir()
     Path("tests/requirements.txt").touch()
-    Path("old").write_text("#!/bin/sh\nexit 1\n")
-    Path("old").chmod(0o755)
+    Path("old").symlink_to(shutil.which("false"))
     said = make("check", "PYTHON=./old", "VENV=envs")[1]
     assert "Python 3.10 or newer is needed: make check PYTHON=python3.12" in said
