@@ -7,10 +7,9 @@ is `Wh ** vh[t - N(1)]`. A sum becomes a call with a lambda, a derivative a name
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from itertools import product
-from operator import add
 
 import numpy as np
 
@@ -85,19 +84,16 @@ class Steps:
         return Array(self.function(*map(int, index)))
 
 
-def total(first: Array, last: Array, term: Callable) -> Array:
-    return reduce(add, [term(Array(i)) for i in range(int(first), int(last) + 1)])
+def numbers(first: Array, last: Array, by: int = 1) -> list[Array]:
+    return [Array(i) for i in range(int(first), int(last) + by, by)]
 
 
-def stack(first: Array, last: Array, term: Callable) -> Array:
-    return Array([[term(Array(i)).a] for i in range(int(first), int(last) + 1)])
-
-
-def falling(factor: Steps, first: Array, last: Array) -> Array:
-    return reduce(pow, [factor[Array(i)] for i in range(int(first), int(last) - 1, -1)])
-
-
-NAMES = {"total": total, "stack": stack, "falling": falling} | {
+NAMES = {
+    "total": lambda first, last, f: reduce(Array.__add__, map(f, numbers(first, last))),
+    "stack": lambda first, last, f: Array([[f(i).a] for i in numbers(first, last)]),
+    "falling": lambda f, first, last: reduce(
+        pow, [f[i] for i in numbers(first, last, -1)]
+    ),
     "R": lambda *n: (*map(int, n), 1)[: max(2, len(n))],  # m: a column (m, 1)
     "exp": lambda x: Array(np.exp(x.a)),
     "ln": lambda x: Array(np.log(x.a)),
@@ -227,7 +223,7 @@ def cases(source: str, values: dict) -> Iterator[dict]:
 
 
 @np.errstate(divide="raise", invalid="raise")
-def holds(tex: str, points: list[dict]) -> bool:
+def holds(tex: str, points: Iterable[dict]) -> bool:
     """Whether a formula is true at all points, and each bound an equality at one."""
     source = translate(tex)
     everywhere = [case for values in points for case in cases(source, values)]

@@ -25,7 +25,7 @@ from torch.autograd.functional import jacobian
 
 TEX = (ROOT / "hw2_theory.tex").read_text(encoding="utf-8")
 BOXES = dict(re.findall(r"(?s)\\begin{answer}{(.*?)}(.*?)\\end{answer}", TEX))
-POINTS: dict[str, list[dict]] = {}
+POINTS: dict[str, tuple[dict, ...]] = {}
 
 
 def box(*questions: str) -> Callable:
@@ -33,18 +33,13 @@ def box(*questions: str) -> Callable:
 
     def register(points: Callable) -> None:
         torch.manual_seed(0)
-        drawn = list(points())
-        POINTS.update((question, drawn) for question in questions)
+        POINTS.update(dict.fromkeys(questions, tuple(points())))
 
     return register
 
 
 def normal(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
-
-
-def one_to(last: int) -> range:
-    return range(1, last + 1)
 
 
 def steps(arrays, first: int = 1) -> Callable:
@@ -82,10 +77,9 @@ def convolution():
     loss = lambda f: (f.sin() * torch.arange(1, 6)).sum()
     x, w = normal(7, 11), normal(1, 7, 3)
     by_x, by_w = jacobian(layer, (x, w))
-    yield dict(zip("ijkn", map(one_to, (7, 5, 3, 11)), strict=True)) | {
-        "x": x,
-        "W": w,
-        "f": layer(x, w),
+    yield {
+        **{name: range(1, size + 1) for name, size in zip("ijkn", (7, 5, 3, 11))},
+        **dict(zip("xWf", (x, w, layer(x, w)), strict=True)),
         "pd_f_W": by_w,
         "pd_f_x": by_x,
         "pd_ell_f": jacobian(loss, layer(x, w)),
@@ -129,11 +123,9 @@ def gated(n: int, m: int, last: int) -> dict:
     total, by_wx = jacobian(lambda *args: loss_of(states(*args)[1:]), (still, wx))
     return {
         **weights,
-        **dict(zip("nmKijT", (n, m, last, *map(one_to, (m, n, last))), strict=True)),
-        "t": range(1, last),
+        **dict(zip("nmKxc", (n, m, last, xs.T, cs), strict=True)),
+        **{name: range(1, s + 1) for name, s in zip("ijtT", (m, n, last - 1, last))},
         "vone": torch.ones(m),
-        "x": xs.T,
-        "c": cs,
         "vx": steps(xs),
         "vh": steps(hs, 0),
         "vc": steps(cs.T),
@@ -218,7 +210,7 @@ class Attention:
     def values(self) -> dict:
         """What the question's equations name, at every step t."""
         k, found = self.k or 0, {}
-        for t in one_to(self.last):
+        for t in range(1, self.last + 1):
             found[t] = attend(self.matrices, self.slots(self.hs, t))
         matrices = zip(("mQ", "mK", "mV"), self.matrices, strict=True)
         return {name: steps(matrix, 0) for name, matrix in matrices} | {
@@ -233,7 +225,7 @@ class Attention:
             "n": self.n,
             "k": k,
             "i": range(k + 1),
-            "t": one_to(self.last),
+            "t": range(1, self.last + 1),
         }
 
     def derivatives(self, first: int) -> dict:
@@ -276,7 +268,8 @@ def by_last_state():
 def by_any_state():
     """Early states, and a loss that reads the last k alone: what the remark says of others."""
     for n, k, last in SIZES:
-        yield Attention(n, k, last).derivatives(last - k + 1) | {"T": one_to(last - k)}
+        late = last - k + 1
+        yield Attention(n, k, last).derivatives(late) | {"T": range(1, late)}
 
 
 def test_number_of_matrices() -> None:
@@ -294,11 +287,11 @@ def test_number_of_matrices() -> None:
 # 1.3 loss curves.
 @box("1.3(b)", "1.3(d)")
 def logits():
-    for scale, y in product((0.0, 1.0, 100.0), one_to(4)):
+    for scale, y in product((0.0, 1.0, 100.0), range(1, 5)):
         z = scale * normal(4)
         loss = F.cross_entropy(z[None], torch.tensor([y - 1]))
         given = {"z": steps(z), "p": steps(z.softmax(0)), "ell": loss}
-        yield given | {"y": y, "j": one_to(4)}
+        yield given | {"y": y, "j": range(1, 5)}
 
 
 # Boxes, and the test of the test.
@@ -362,21 +355,28 @@ def test_box_holds_and_planted_errors_do_not(question: str) -> None:
 
 def test_paper_is_up_to_date_and_short() -> None:
     reader = pypdf.PdfReader(ROOT / "hw2_theory.pdf")
-    assert len(reader.pages) <= 7
-    assert (
-        reader.metadata["/SourceMD5"] == hashlib.md5(TEX.encode()).hexdigest().upper()
-    )
+    stamp = hashlib.md5(TEX.encode()).hexdigest().upper()
+    assert reader.metadata["/SourceMD5"] == stamp and len(reader.pages) <= 7
     fonts = [f for p in reader.pages for f in p["/Resources"]["/Font"].values()]
     assert all("/FontFile" in font["/FontDescriptor"] for font in fonts)
 
 
 def test_numbers_of_1_3_stand_in_the_notebook() -> None:
-    """Each decimal of the text and each number of three digits is printed there, rounded."""
-    cells = nbformat.read(ROOT / "seq_classification.ipynb", as_version=4).cells
-    texts = [out.get("text", "") for cell in cells for out in cell.get("outputs", [])]
-    printed = [float(n) for n in re.findall(r"\d+(?:\.\d+)?(?:e[+-]\d+)?", str(texts))]
+    """Each decimal of the text, and each number of three digits, in its outputs or code."""
+    notebook = nbformat.read(ROOT / "seq_classification.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    texts = [c.source for c in code] + [o.get("text") for c in code for o in c.outputs]
+    there = [float(n) for n in re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", str(texts))]
     section = TEX.split(r"\section{1.3")[1]
     prose = re.sub(r"(?s)\\begin{tikz.*?\\end{tikz\w+}", "", section)
     for number in re.findall(r"\d*\.\d+|\d{3,}", prose):
         digits = len(number.partition(".")[2])
-        assert float(number) in [round(p, digits) for p in printed], number
+        assert float(number) in [round(n, digits) for n in there], number
+
+
+def test_curves_of_1_3_have_the_spikes_of_the_table() -> None:
+    drawn = re.findall(r"row sep=.*?{\n(.*?)};", TEX, re.DOTALL)
+    curves = [np.array(curve.split(r"\\")[:-1], float) for curve in drawn]
+    spikes = [(c - np.minimum.accumulate(c)).max() for c in curves]
+    table = re.findall(r" & (\d\.\d+) &", TEX)
+    assert np.allclose(spikes, [float(table[0]), float(table[-1])], atol=0.01)
