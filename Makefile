@@ -26,9 +26,9 @@ help:
 	@echo "With a Python that has the packages: make check PYTHON=python3 VENV="
 
 check: $(READY)
-	@"$(PY)" tools/run.py "$$NOTEBOOKS"
+	@exec "$(PY)" tools/run.py "$$NOTEBOOKS"
 execute: $(READY)
-	@"$(PY)" tools/run.py --in-place "$$NOTEBOOKS"
+	@exec "$(PY)" tools/run.py --in-place "$$NOTEBOOKS"
 zip:
 	@"$(PYTHON)" tools/submit.py "$$NETID"
 test: $(READY)

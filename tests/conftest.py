@@ -46,9 +46,11 @@ def write(path: str, *sources: str, tag: str = "first") -> None:
 
 def make(*arguments: str, **environment: str) -> tuple[int, str]:
     """Runs our Makefile in the current folder → its status, and what it said."""
-    for name in ("tools", "requirements.txt", "pyproject.toml"):
+    if not Path("tools").exists():
+        Path("tools").symlink_to(ROOT / "tools")
+    for name in ("requirements.txt", "pyproject.toml"):
         if not Path(name).exists():
-            Path(name).symlink_to(ROOT / name)
+            shutil.copy(ROOT / name, name)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(OUTER)}
     to_one = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     env = clean | environment
