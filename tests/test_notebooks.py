@@ -18,36 +18,32 @@ ASIDE = r"\[[^\]]*\]\([^)]*\)|https?:\S+|arXiv:\S+|<[^>]*>|\b(?:19|20)\d\d\b|\d+
 
 
 @pytest.fixture(params=submit.NOTEBOOKS)
-def name(request):
-    return request.param
+def path(request):
+    return ROOT / request.param
 
 
 @pytest.fixture
-def notebook(name):
-    return submit.read((ROOT / name).read_bytes())
+def cells(path):
+    return submit.code_cells(submit.read(path.read_bytes()))
 
 
 @pytest.fixture
-def cells(notebook):
-    return submit.code_cells(notebook)
+def prose(path):
+    cells = submit.read(path.read_bytes())["cells"]
+    return "\n\n".join(c["source"] for c in cells if c["cell_type"] == "markdown")
 
 
-@pytest.fixture
-def prose(notebook):
-    texts = [c["source"] for c in notebook["cells"] if c["cell_type"] == "markdown"]
-    return "\n\n".join(texts)
-
-
-def test_file_is_valid_and_small(name):
-    assert (ROOT / name).stat().st_size <= 3_000_000
+def test_file_is_valid_and_small(path):
+    assert path.stat().st_size <= 3_000_000
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # such as for an id that two cells share
-        read = nbformat.read(ROOT / name, as_version=4)
+        read = nbformat.read(path, as_version=4)
         nbformat.validate(read)
     assert read.nbformat_minor >= 5 and read.metadata.kernelspec.name == "python3"
 
 
-def test_fit_to_be_handed_in_as_make_execute_left_it(notebook):
+def test_fit_to_be_handed_in_as_make_execute_left_it(path):
+    notebook = submit.read(path.read_bytes())
     assert submit.faults(notebook) == []
     run = notebook["metadata"]["run"]
     assert run | submit.stamp(notebook) == run, "run `make execute`"
@@ -63,12 +59,12 @@ def test_outputs_hold_no_residue_and_no_format_of_our_own(cells):
             assert {*output.get("data", ())} <= {"text/plain", "text/html", "image/png"}
 
 
-def test_cells_are_short_plain_python_and_shown(name, cells):
+def test_cells_are_short_plain_python_and_shown(path, cells):
     for cell in cells:
         assert len(cell["source"].splitlines()) <= 45, cell["id"]
         ast.parse(cell["source"])  # no magics
     hidden = [c for c in cells if c["metadata"].get("jupyter", {}).get("source_hidden")]
-    assert len(hidden) <= (2 if name == "hw2_cnn.ipynb" else 0)
+    assert len(hidden) <= 2 * (path.stem == "hw2_cnn")
 
 
 def test_imports_are_required_or_standard_and_nothing_of_ours(cells):

@@ -1,6 +1,5 @@
 """`make check` and `make execute` on small notebooks, with real kernels."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,12 +12,9 @@ import pytest
 import run
 import submit
 from conftest import PLOT, PRINTED, ROOT, make, write
-from PIL import Image
 
 pytestmark = pytest.mark.usefixtures("folder")
-README = (
-    "# A\n<!-- hw2_moe -->\nold\n<!-- end -->\n<!-- hw2_cnn -->\nold\n<!-- end -->\n"
-)
+README = "".join(f"<!-- hw2_{n} -->\nold\n<!-- end -->\n" for n in ("moe", "cnn"))
 
 
 def content():
@@ -43,7 +39,6 @@ def test_check_goes_on_after_any_failure_and_touches_nothing():
     assert said.count("ZeroDivisionError: division by zero") == 3
     assert "`1 / 0` failed:\n" in said and "`# the end`: Kernel died" in said
     assert "No such file" in said and "no notebook for Jupyter" in said
-    assert json.loads(Path("build/bad.ipynb").read_bytes())["cells"][1]["outputs"]
 
 
 def test_execute_keeps_what_ran_unless_it_was_saved_meanwhile_or_ran_on_stand_ins():
@@ -55,11 +50,11 @@ def test_execute_keeps_what_ran_unless_it_was_saved_meanwhile_or_ran_on_stand_in
     write("hw2_moe.ipynb", PLOT, "for i in 1, 2: print(i, flush=True)", tag="cover")
     before = content()
     status, said = make("execute", f"NOTEBOOKS={' '.join(before)}")
-    after = content()
     assert status
-    assert "It was saved while it ran: its run is in build/." in said
+    after = content()
+    assert "saved while it ran: its run is in build/" in said
+    assert "ran on stand-in data: its run is in build/" in said
     assert after["saved.ipynb"] == before["saved.ipynb"] + b" "
-    assert "It ran on stand-in data: its run is in build/." in said
     assert after["hw2_cnn.ipynb"] == before["hw2_cnn.ipynb"]
     notebook = submit.read(after["hw2_moe.ipynb"])
     assert submit.faults(notebook) == []
@@ -67,8 +62,8 @@ def test_execute_keeps_what_ran_unless_it_was_saved_meanwhile_or_ran_on_stand_in
     took = notebook["metadata"]["run"]["took"]
     block = f"\n`hw2_moe`, {took}:\n\n```text\n{PRINTED}\n```\n"
     assert Path("README.md").read_text() == README.replace("\nold\n", block, 1)
-    assert Path("docs/hw2_moe.png").stat().st_size <= 75_000
-    assert Image.open("docs/hw2_moe.png").format == "PNG"
+    cover = Path("docs/hw2_moe.png").read_bytes()
+    assert cover.startswith(b"\x89PNG") and len(cover) <= 75_000
 
 
 SVG = "c = get_config()\nc.InteractiveShellApp.exec_lines = ['foreign = 1']\n"
