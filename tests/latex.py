@@ -231,4 +231,4 @@ def holds(tex: str, points: Iterable[dict]) -> bool:
     for bound in re.finditer("[<>]=", source):
         equal = source[: bound.start()] + "==" + source[bound.end() :]
         true.append(any(eval(equal, case) for case in everywhere))
-    return all(true) and bool(everywhere)
+    return bool(everywhere) and all(value is True for value in true)

@@ -209,17 +209,15 @@ class Attention:
 
     def values(self) -> dict:
         """What the question's equations name, at every step t."""
-        k, found = self.k or 0, {}
+        k, names, found, shares = self.k or 0, ("vq", "vk", "vv", "w", "a"), {}, {}
         for t in range(1, self.last + 1):
-            found[t] = attend(self.matrices, self.slots(self.hs, t))
+            qkv, scores, shares[t], _ = attend(self.matrices, self.slots(self.hs, t))
+            for name, slots in zip(names, (*qkv, scores, shares[t]), strict=True):
+                found[name, t] = steps(slots, 0)
         matrices = zip(("mQ", "mK", "mV"), self.matrices, strict=True)
         return {name: steps(matrix, 0) for name, matrix in matrices} | {
-            "vq": lambda i, t: found[t][0][0, i],
-            "vk": lambda i, t: found[t][0][1, i],
-            "vv": lambda i, t: found[t][0][2, i],
-            "w": lambda i, t: found[t][1][i],
-            "a": lambda i, t: found[t][2][i],
-            "va": lambda t: found[t][2],
+            **{v: lambda i, t, v=v: found[v, t](i) for v in names},
+            "va": shares.__getitem__,
             "vx": steps(self.xs),
             "vh": steps(F.pad(self.hs, (0, 0, k, 0)), 1 - k),
             "n": self.n,
