@@ -29,9 +29,11 @@ PRINTED = "what   got  asked\nright  0.97 0.9"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty current folder, named as readers name theirs."""
-    made = tmp_path / "Ma thèse"
-    made.mkdir()
+    """An empty current folder, named as readers name theirs; the list of fonts is kept."""
+    made, fonts = tmp_path / "Ma thèse", ROOT / "build/settings"
+    (made / "build").mkdir(parents=True)
+    fonts.mkdir(parents=True, exist_ok=True)
+    (made / "build/settings").symlink_to(fonts)
     monkeypatch.chdir(made)
     return made
 
