@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_results_seconds_and_machine_are_those_of_the_notebook(name):
     notebook = submit.read((ROOT / f"{name}.ipynb").read_bytes())
     results, took = tagged(notebook, "results"), notebook["metadata"]["run"]["took"]
-    block = f"`{name}`, {took}:\n\n```text\n{results}\n```"
+    block = f"`{name}`, {took}:\n```text\n{results}\n```"
     assert f"<!-- {name} -->\n{block}\n<!-- end -->" in README, "run `make execute`"
 
 

@@ -60,7 +60,7 @@ def test_execute_keeps_what_ran_unless_it_was_saved_meanwhile_or_ran_on_stand_in
     assert submit.faults(notebook) == []
     assert notebook["cells"][1]["outputs"][0]["text"] == "1\n2\n"
     took = notebook["metadata"]["run"]["took"]
-    block = f"\n`hw2_moe`, {took}:\n\n```text\n{PRINTED}\n```\n"
+    block = f"\n`hw2_moe`, {took}:\n```text\n{PRINTED}\n```\n"
     assert Path("README.md").read_text() == README.replace("\nold\n", block, 1)
     cover = Path("docs/hw2_moe.png").read_bytes()
     assert cover.startswith(b"\x89PNG") and len(cover) <= 75_000

@@ -123,7 +123,7 @@ class Run(ExecutePreprocessor):
             submit.write(self.path, self.content)
             if README.exists():
                 text = README.read_text("utf-8")
-                told = f"`{name}`, {self.took}:\n\n```text\n{self.results}\n```"
+                told = f"`{name}`, {self.took}:\n```text\n{self.results}\n```"
                 for old in re.findall(f"(?s)<!-- {name} -->.*?<!-- end -->", text):
                     text = text.replace(old, f"<!-- {name} -->\n{told}\n<!-- end -->")
                 submit.write(README, text.encode())
