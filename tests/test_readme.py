@@ -19,9 +19,7 @@ def test_results_seconds_and_machine_are_those_of_the_notebook(name):
 
 
 def test_files_that_it_names_exist_and_its_pictures_are_small():
-    named = re.findall(
-        r"[`\"]((?:tools|tests|docs|hw2_|seq_)[\w/]*\.\w+)[`\"]", README
-    )
+    named = re.findall(r"[`\"]((?:tools|tests|docs|hw2_|seq_)[\w/]*\.\w+)[`\"]", README)
     assert [name for name in named if not (ROOT / name).exists()] == []
     assert {f"docs/{name}.png" for name in submit.NAMES} <= {*named}
     assert sum(path.stat().st_size for path in ROOT.glob("docs/*.png")) <= 300_000
