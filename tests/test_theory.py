@@ -272,7 +272,7 @@ def by_any_state():
 
 def test_number_of_matrices() -> None:
     """The three numbers of 1.2.2(c), and 3(k + 1), counted as those the states depend on."""
-    said = r"\$(.*?)\$ at step \$t\$.* past states there are (\d);\D*?slots, (\d)\."
+    said = r"\$(3t)\$ at step \$t\$.* limit.*?: (\d) with .* past states; (\d) with"
     assert re.search(said, BOXES["1.2.2(c)"], re.DOTALL).groups() == ("3t", "6", "3")
     assert r"It has $3(k+1)$ weight matrices." in TEX
     for t in (2, 3, 5):
