@@ -15,13 +15,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 torch.set_num_threads(1)  # small tensors, and a machine that may be busy
-MAKE = (
-    shutil.which("make"),
-    "-f",
-    ROOT / "Makefile",
-    f"PYTHON={sys.executable}",
-    "VENV=",
-)
+MAKE = [shutil.which("make"), "-f", ROOT / "Makefile", f"PYTHON={sys.executable}"]
 OUTER = ("MAKE", "MFLAGS", "NETID", "NOTEBOOKS", "PYTHON")  # of the make that runs this
 PLOT = "import matplotlib.pyplot as plt\n_ = plt.plot([1, 2])"
 PRINTED = "what   got  asked\nright  0.97 0.9"
@@ -56,7 +50,7 @@ def make(*arguments: str, **environment: str) -> tuple[int, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(OUTER)}
     to_one = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     env = clean | environment
-    done = subprocess.run([*MAKE, *arguments], check=False, env=env, **to_one)
+    done = subprocess.run([*MAKE, "VENV=", *arguments], check=False, env=env, **to_one)
     return done.returncode, done.stdout
 
 

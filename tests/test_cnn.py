@@ -16,13 +16,17 @@ ns.criterion = nn.CrossEntropyLoss()
 torch.manual_seed(0)
 
 
-def test_network_has_what_the_task_asks_and_can_be_clipped():
+def test_network_has_what_the_task_asks_can_be_clipped_and_predicts():
     net, x = ns.CNN().eval(), torch.randn(2, 3, 73, 73)
     kinds = [type(m) for m in net.modules()]
     assert kinds.count(nn.Conv2d) >= 2 and kinds.count(ns.ResidualBlock) >= 1
     assert {nn.BatchNorm2d, nn.ReLU, nn.AdaptiveAvgPool2d, nn.Linear} <= {*kinds}
-    assert net(x).shape == (2, 2)
     assert_close(nn.Sequential(*net.children())(x), net(x))
+    ns.model = net
+    images = torch.randint(0, 256, (3, 3, 50, 81), dtype=torch.uint8)
+    p = ns.predict(images)
+    assert_close(p.sum(1), torch.ones(3))
+    assert_close(ns.predict(images[1:].flip(3)), p[1:], atol=1e-3, rtol=0)
 
 
 def test_loss_and_step():
@@ -30,10 +34,9 @@ def test_loss_and_step():
     found = ns.get_loss_and_correct(nn.Identity(), batch, ns.criterion, "cpu")
     assert_close(found[0], -batch[0].log_softmax(1)[range(3), batch[1]].mean())
     assert found[1] == 2
-    p = nn.Parameter(torch.tensor([1.0]))
+    p = nn.Parameter(torch.ones(1))
     ns.step(p.square().sum(), torch.optim.SGD([p], lr=0.1))
-    assert_close(p.data, torch.tensor([0.8]))
-    assert p.grad is None or not p.grad.any()
+    assert p.item() == pytest.approx(0.8) and p.grad is None
 
 
 def test_muon_keeps_the_directions_of_nesterov_momentum_and_levels_their_sizes():
@@ -54,18 +57,6 @@ def test_muon_keeps_the_directions_of_nesterov_momentum_and_levels_their_sizes()
     assert_close(p.flatten(1), want, atol=1e-5, rtol=0)
 
 
-def test_optimizers_have_every_weight_once_and_fit_a_few_pictures():
-    net, losses = ns.CNN(), []
-    optimizers, rates = ns.make_optimizers(net, steps=8)
-    taken = [p for o in optimizers for g in o.param_groups for p in g["params"]]
-    assert len(taken) == len({*taken}) and {*taken} == {*net.parameters()}
-    batches = [(torch.randn(8, 3, 32, 32), torch.arange(8) % 2)]
-    for _ in range(7):
-        losses.append(ns.train_epoch(net, batches, optimizers, rates)[0])
-    assert losses[-1] < 0.5 * losses[0]
-    assert optimizers[0].param_groups[0]["lr"] < 1e-3 * ns.FILTER_RATE
-
-
 def test_each_picture_gets_a_change_of_its_own_and_boxes_stay_inside(monkeypatch):
     ramp = torch.arange(100, dtype=torch.uint8).expand(64, 3, 100, 100)
     out = ns.change(ramp, 48)
@@ -76,14 +67,6 @@ def test_each_picture_gets_a_change_of_its_own_and_boxes_stay_inside(monkeypatch
     assert ns.AREA * 0.99 < boxes[:, :, :2].det().abs().min() < ns.AREA * 1.1
     assert 0.4 < (boxes[:, 0, 0] < 0).float().mean() < 0.6  # mirrored half of the time
     assert (boxes[:, :, 2].abs() + boxes[:, :, :2].norm(dim=1)).max() < 1.000001
-
-
-def test_predict_averages_views_and_their_mirror_images():
-    ns.model = ns.CNN()
-    images = torch.randint(0, 256, (3, 3, 50, 81), dtype=torch.uint8)
-    p = ns.predict(images)
-    assert_close(p.sum(1), torch.ones(3))
-    assert_close(ns.predict(images[1:].flip(3)), p[1:], atol=1e-3, rtol=0)
 
 
 def test_painted_out_are_dogs_of_the_validation_half():

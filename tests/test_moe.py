@@ -45,15 +45,3 @@ def test_condition_for_class_1_of_two_experts_and_its_conic():
     z1, z2, u = small * z1, small * z2, small * u
     exact = (u / 2).exp() * (z1 / 2).tanh() + (-u / 2).exp() * (z2 / 2).tanh()
     assert_close(2 * exact, z1 + z2 + u / 2 * (z1 - z2), atol=1e-6, rtol=0)
-
-
-def test_training_learns_and_repeats(monkeypatch):
-    monkeypatch.setattr(moe, "STEPS", 60)
-    for sharpness in (1, 100):
-        model = moe.train(2, 0, sharpness)
-        assert moe.accuracy(model, *moe.generate_data(5000, seed=9)) > 0.8
-    equal = moe.train(3, 0, 1, equal_shares=True).gate(torch.randn(5, 2))
-    assert equal.shape == (5, 3)
-    again = moe.train(2, 0, 100)
-    for a, b in zip(model.parameters(), again.parameters(), strict=True):
-        assert torch.equal(a, b)

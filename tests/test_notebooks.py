@@ -51,9 +51,8 @@ def test_fit_to_be_handed_in_as_make_execute_left_it(path):
 
 def test_outputs_hold_no_residue_and_no_format_of_our_own(cells):
     for cell in cells:
-        assert not re.search(RESIDUE, "".join(submit.shown([cell], "text/"))), cell[
-            "id"
-        ]
+        text = "".join(submit.shown([cell], "text/"))
+        assert not re.search(RESIDUE, text), cell["id"]
         for output in cell["outputs"]:
             assert output.get("name") != "stderr", cell["id"]
             assert {*output.get("data", ())} <= {"text/plain", "text/html", "image/png"}
@@ -69,10 +68,8 @@ def test_cells_are_short_plain_python_and_shown(path, cells):
 
 def test_imports_are_required_or_standard_and_nothing_of_ours(cells):
     nodes = [node for cell in cells for node in ast.walk(ast.parse(cell["source"]))]
-    names = [
-        a.name for node in nodes if isinstance(node, ast.Import) for a in node.names
-    ]
-    names += [node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)]
+    names = [n.module or "." for n in nodes if isinstance(n, ast.ImportFrom)]
+    names += [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
     listed = re.findall(r"(?m)^[a-z]+", (ROOT / "requirements.txt").read_text())
     allowed = {*listed, *COME_ALONG, *sys.stdlib_module_names}
     assert {name.split(".")[0] for name in names} <= allowed

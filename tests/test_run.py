@@ -9,7 +9,6 @@ import venv
 from pathlib import Path
 
 import pytest
-import run
 import submit
 from conftest import PLOT, PRINTED, ROOT, make, write
 
@@ -115,8 +114,3 @@ def test_interrupt_ends_the_kernel_and_leaves_the_notebook(kind):
     assert process.returncode == 130 and "stopped" in said and content() == before
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
-
-
-def test_a_kernel_may_take_minutes_to_start():
-    """Fault 6, of slow disks: one minute, which is usual, is too short."""
-    assert run.Run().startup_timeout >= 300

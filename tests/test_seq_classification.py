@@ -85,22 +85,6 @@ def test_changed_training_step_by_step(ns):
     assert [len(curve) for curve in history.values()] == [1] * 6
 
 
-def test_notes_replay_the_training(ns):
-    weights, gradients, v, sizes, _ = ns.evidence(ns.as_handed_out(max_norm=0.01)[1])
-    torch.testing.assert_close(weights[0] + ns.step(gradients[0], v[0]), weights[1])
-    assert sizes.max() < 0.0101
-
-
-def test_gradient_in_time(ns):
-    model, train, _ = ns.start_section_8(1)
-    found = ns.gradient_in_time(model, *(batch := ns.encode(train[0])))
-    state = [s.detach().requires_grad_() for s in model.lstm(batch[0][:, :41])[1]]
-    output = model.linear(model.lstm(batch[0][:, 41:], state)[0])[:, -1]
-    (32 * ns.criterion(output, batch[1])).backward()
-    expected = torch.stack([s.grad for s in state])[:, 0].norm(dim=(0, 2))
-    np.testing.assert_allclose(found[40], expected, rtol=1e-4)
-
-
 def test_spike_and_evaluation(ns):
     assert ns.spike([3.0, 2.0, 1.0]) == 0
     assert ns.spike([1.0, 0.2, 0.5, 0.4, 1.5]) == pytest.approx(1.3)  # since the lowest
