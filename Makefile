@@ -10,6 +10,7 @@ TEX_NEEDS := latexmk texlive-latex-recommended texlive-pictures lmodern
 FAMILIES := PYTHON% IPYTHON% JUPYTER% MPL% MATPLOTLIB% PYTEST% RUFF% GIT% TEX%
 unexport $(filter $(FAMILIES),$(.VARIABLES))
 export PIP_USER := 0
+export PYTHONDONTWRITEBYTECODE := 1
 export NETID NOTEBOOKS
 
 .PHONY: help check execute pdf zip test clean packages
