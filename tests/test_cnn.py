@@ -12,7 +12,6 @@ from torch.testing import assert_close
 
 ns = load_definitions("hw2_cnn.ipynb")
 ns.device, ns.precision = torch.device("cpu"), torch.float32
-ns.criterion = nn.CrossEntropyLoss()
 torch.manual_seed(0)
 
 
@@ -31,7 +30,7 @@ def test_network_has_what_the_task_asks_can_be_clipped_and_predicts():
 
 def test_loss_and_step():
     batch = torch.tensor([[2.0, 0], [0, 1], [3, 0]]), torch.tensor([0, 1, 1])
-    found = ns.get_loss_and_correct(nn.Identity(), batch, ns.criterion, "cpu")
+    found = ns.get_loss_and_correct(nn.Identity(), batch, nn.CrossEntropyLoss(), "cpu")
     assert_close(found[0], -batch[0].log_softmax(1)[range(3), batch[1]].mean())
     assert found[1] == 2
     p = nn.Parameter(torch.ones(1))
@@ -97,10 +96,13 @@ def test_odd_files_are_passed_over_and_odd_pictures_read():
     for odd in ("Thumbs.db", "desktop.ini", "._0.jpg", "0.jpg:Zone"):
         (train / "dogs" / odd).write_bytes(b"no picture")
     (train / ".ipynb_checkpoints").mkdir()
+    grey, exif = Image.linear_gradient("L"), Image.Exif()
+    exif[274] = 6  # "turn me", which is passed over, as by the course
     for odd in ("1CMYK.jpg", "1L.JPEG", "1P.png", "1RGBA.PNG"):
-        Image.new(odd[1:].split(".")[0], (300, 20)).save(train / "cats" / odd)
+        grey.convert(odd[1:].split(".")[0]).save(train / "cats" / odd, exif=exif)
     images, labels = ns.read_pictures(train)
     assert images.shape == (6, 3, ns.SIDE, ns.SIDE) and images.dtype == torch.uint8
+    assert (images[1:5, :, -1].float() - images[1:5, :, 0] > 180).all()  # dark above
     assert labels.tolist() == [0] * 5 + [1]
 
 

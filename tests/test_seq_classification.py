@@ -8,8 +8,7 @@ import torch
 from conftest import load_definitions
 from torch import nn
 
-# the stream's first sequences and classes: how many, and the digest of them, one a line
-STREAM = {
+STREAM = {  # level → how many first sequences with their classes, and a digest of these
     "EASY": (40, "d65f918b91071dbc"),
     "NORMAL": (40, "4c43acb5781585e3"),
     "MODERATE": (40, "5ae16c7635a33a9e"),
