@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
 READY := $(if $(VENV),$(VENV)/.installed,packages)
-TEX_HAS := lmodern.sty mathtools.sty microtype.sty pgfplots.sty
+TEX_HAS := lmodern.sty memoir.cls mathtools.sty microtype.sty pgfplots.sty
 TEX_NEEDS := latexmk texlive-latex-recommended texlive-pictures lmodern
 
 # The reader's settings for these programs reach nothing that is started below.
@@ -39,7 +39,7 @@ clean:
 
 pdf: export SOURCE_DATE_EPOCH := 1740459540
 pdf: export FORCE_SOURCE_DATE := 1
-pdf:
+pdf: hw2_theory.tex
 	@command -v latexmk >/dev/null && kpsewhich $(TEX_HAS) >/dev/null || { echo 'TeX is missing: run' \
 	  '`sudo apt-get update && sudo apt-get install -y --no-install-recommends $(TEX_NEEDS)`.' >&2; exit 1; }
 	@rm -rf build/pdf && mkdir -p build/pdf

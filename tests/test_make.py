@@ -47,7 +47,7 @@ def test_execute_zip_and_clean(folder):
 
 @pytest.mark.skipif(shutil.which("latexmk") is None, reason="TeX is missing")
 def test_pdf_is_the_same_bytes_anywhere_or_the_error(folder):
-    """With TEXINPUTS set (fault 1), and with build/ on another disk (fault 6)."""
+    """With a TEXINPUTS of the reader, and with build/ on another disk."""
     Path(TEX).write_text(PAPER)
     assert make("pdf")[0] == 0
     first = Path(PDF).read_bytes()
@@ -66,7 +66,6 @@ def test_pdf_is_the_same_bytes_anywhere_or_the_error(folder):
 
 
 def test_make_test_reads_nothing_of_folders_above_or_of_the_reader(folder):
-    """Faults 4 and 1."""
     above = '[tool.ruff]\nx = 1\n[tool.pytest.ini_options]\naddopts = "--nonsense"'
     Path("pyproject.toml").write_text(above)
     Path("numpy.py").write_text("raise ImportError")
@@ -80,7 +79,7 @@ def test_make_test_reads_nothing_of_folders_above_or_of_the_reader(folder):
 
 
 def test_set_up_is_made_once_whatever_pip_is_told(folder):
-    """Faults 6 (PIP_USER, pip.conf) and 8 (`make -j2` in a fresh clone)."""
+    """With PIP_USER, a pip.conf, and `make -j2` in a fresh clone."""
     Path("tests").mkdir()
     for name in ("requirements.txt", "tests/requirements.txt"):
         Path(name).touch()
@@ -97,6 +96,7 @@ def test_set_up_is_made_once_whatever_pip_is_told(folder):
 def test_what_is_missing_is_said_in_a_sentence(folder):
     targets = re.findall(r"(?m)^make (\w+) ", make()[1])
     assert targets == ["check", "execute", "pdf", "zip", "test", "clean"]
+    Path(TEX).touch()
     said = make("pdf", PATH=str(folder))[1]
     assert "TeX is missing: run `sudo apt-get update && sudo apt-get install" in said
     Path("requirements.txt").write_text("# a comment\nsys~=3\nnowhere~=1.1\n")

@@ -35,13 +35,9 @@ def test_mixture_averages_probabilities_by_shares(K):
     assert_close(model(x), (g * z.sigmoid()).sum(1))
 
 
-def test_condition_for_class_1_of_two_experts_and_its_conic():
+def test_condition_for_class_1_of_two_experts():
     model, x = moe.MixtureOfExperts(2).double(), torch.randn(2000, 2).double() * 4
     z1, z2 = (expert(x) for expert in model.experts)
     u = model.gate.linear(x) @ torch.tensor([1.0, -1.0]).double()
     s = (u / 2).exp() * (z1 / 2).tanh() + (-u / 2).exp() * (z2 / 2).tanh()
     assert torch.equal(model(x) > 0.5, s > 0)
-    small = 1e-3  # weights so small that gate and experts are unsure
-    z1, z2, u = small * z1, small * z2, small * u
-    exact = (u / 2).exp() * (z1 / 2).tanh() + (-u / 2).exp() * (z2 / 2).tanh()
-    assert_close(2 * exact, z1 + z2 + u / 2 * (z1 - z2), atol=1e-6, rtol=0)

@@ -34,7 +34,7 @@ def picture(png):
 
 @pytest.fixture(autouse=True)
 def complete(folder, monkeypatch):
-    """Five files as run.py leaves them (with words like TODO: fault 8), and a zip."""
+    """Five files as run.py leaves them (with words like TODO), and a zip."""
     for name in submit.NOTEBOOKS:
         printing = cell(1, f"todo = TODO_X = print() # todo {name}", text("1\n2\n"))
         notebook = new_notebook(cells=[printing, cell(2, PLOT, picture("aGVsbG8="))])
@@ -86,7 +86,7 @@ def test_bad_netid(netid):
 @pytest.mark.parametrize("name", [*NAMES, submit.TEX])
 def test_missing_or_unreadable_file(name):
     Path(name).unlink()
-    cure = "run `make pdf`" if name == submit.PDF else f"run `git checkout {name}`"
+    cure = "run `make pdf`" if name == submit.PDF else f"or `git checkout {name}`"
     zips(f"{name} cannot be read", "No such file", cure)
     Path(name).mkdir()
     zips(f"{name} cannot be read", "Is a directory", cure)
@@ -94,10 +94,14 @@ def test_missing_or_unreadable_file(name):
 
 def test_files_that_do_not_belong_together():
     shutil.copy(MOE, "hw2_rnn.ipynb")
-    zips("hw2_rnn.ipynb has the same code as hw2_moe.ipynb: run `git checkout hw2_rnn")
+    zips("hw2_rnn.ipynb has the same code as hw2_moe.ipynb: mend it, or `git")
     Path(submit.TEX).write_text("the paper\n% TODO: prove it")
     zips("hw2_theory.pdf was not built from the present hw2_theory.tex: run `make pdf`")
     zips("hw2_theory.tex is unfinished (`% TODO: prove it`)")
+    Path(submit.PDF).write_text("")
+    zips("hw2_theory.pdf was not built from the present hw2_theory.tex: run `make pdf`")
+    os.chdir("build")
+    assert "build: change to the project's folder." in submit.main()
 
 
 HEAD = b'{"nbformat": 4, "metadata": {}, "cells": ['
@@ -105,11 +109,12 @@ HALF = rb'{"cell_type": "markdown", "metadata": {}, "source": "\ud83d"}]}'
 UNREADABLE = [b"", b"[]", b"[" * 9999, b'{"nbformat": 3}', HEAD + b'"x"]}', HEAD + HALF]
 UNREADABLE += [b"\xef\xbb\xbf" + HEAD + b"]}", (HEAD + b"]}").decode().encode("utf-16")]
 UNREADABLE += [HEAD + b'], "x": NaN}', HEAD + b"]}\xff"]
+UNREADABLE += [HEAD.replace(b"{}", b'{"run": {"pictures": "1"}}') + b"]}"]
 
 
 @pytest.mark.parametrize("content", UNREADABLE)
 def test_what_jupyter_cannot_open_is_not_packed(content):
-    """Fault 7: byte-order marks, UTF-16, NaN, half and broken characters among them."""
+    """Byte-order marks, UTF-16, NaN, half and broken characters among them."""
     MOE.write_bytes(content)
     zips("hw2_moe.ipynb cannot be read (no notebook", "`git checkout hw2_moe.ipynb`")
 
@@ -123,14 +128,17 @@ def change(**changes):
 
 
 ERROR = new_output("error", ename="KeyError", evalue="1", traceback=["KeyError: 1"])
+BARE = new_output("error", ename="KeyError", evalue="1", traceback=[])
 FAULTS = {
     "was not run from top to bottom in a fresh kernel": change(execution_count=4),
     "has a cell that was not run, or lost its count": change(execution_count=None),
-    "holds an error below `1 / 0`": add("\n1 / 0\n", ERROR),  # fault 8
+    "holds an error below `1 / 0`": add("\n1 / 0\n", ERROR),
+    "holds an error below `1 // 0`": add("1 // 0", BARE),
+    "holds no code": lambda cells: cells.clear(),
     "is unfinished (`# TODO: why`)": add("x = 1\n# TODO: why"),
     "is unfinished (`# FIXME`)": add("# FIXME"),
     "was run on stand-in data": add("read()", text("*** STAND-IN DATA ***\n")),
-    "has lost figures": change(outputs=[]),  # fault 2
+    "has lost figures": change(outputs=[]),
     "has lost figures: ": change(source=f"{PLOT} # edited", outputs=[]),
 }
 
@@ -161,7 +169,6 @@ def test_edited_code_is_refused_until_it_was_run_again(front_end):
 
 @pytest.mark.parametrize("name", ["hw2_moe (1).ipynb", "Copy of hw2_moe.ipynb"])
 def test_newer_file_beside_is_named(name):
-    """Fault 5: a browser saves a second download beside the first."""
     Path(name).touch()
     os.utime(name, (1, 1))
     zips()

@@ -297,9 +297,7 @@ def test_every_question_has_its_box() -> None:
     assert list(BOXES) == re.findall(r"\\question{(.*?)}", TEX)
     words = {"1.2.1(a)", "1.3(a)", "1.3(c)"}  # a diagram, and answers without a formula
     assert len(BOXES) == 20 and POINTS.keys() == BOXES.keys() - words
-    assert all(
-        (question in words) != bool(formulas(BOXES[question])) for question in BOXES
-    )
+    assert all((q in words) != bool(formulas(BOXES[q])) for q in BOXES)
 
 
 ERRORS = [  # a piece of a formula, tokens apart by blanks, and what stands there by mistake

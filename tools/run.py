@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from importlib.metadata import version
 from pathlib import Path
@@ -27,8 +28,7 @@ from PIL import Image
 BUILD, DOCS, README = Path("build"), Path("docs"), Path("README.md")
 CORES = len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0))
 
-# The kernel is this interpreter, with nothing of the reader's or the machine's settings.
-FAMILIES = ("PYTHON", "MPL", "MATPLOTLIB", "JUPYTER", "IPYTHON")  # variables left out
+# The kernel is this interpreter, without the machine's settings; make drops the reader's.
 FOLDERS = ("IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")
 KERNEL = """\
 import sys; del sys.path[0]  # the current folder, until the kernel is loaded
@@ -61,7 +61,7 @@ def tagged(notebook: dict, tag: str, kind: str = "text/") -> str:
 
 
 def smaller(png: str, width: int = 0) -> str:
-    """A picture in fewer bytes, and in other bytes than any front end saves."""
+    """A picture in fewer bytes, which no front end saves: so a later run is told apart."""
     picture, saved = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
     if width:
         picture.thumbnail((width, width))
@@ -81,27 +81,27 @@ class Run(ExecutePreprocessor):
         self.place = f"{index + 1}/{len(self.nb.cells)} {submit.quote(cell['source'])}"
         return super().preprocess_cell(cell, resources, index)
 
-    def attempt(self, path: Path) -> None:
-        """Executes a notebook and leaves it in build/; whatever fails is noted."""
-        self.path, self.began = path, time.time()
+    def attempt(self, part: Callable, *given: Path) -> None:
+        """Does a part of the work; whatever fails is noted, and ends this notebook alone."""
         try:
-            self.before = path.read_bytes()
-            notebook = nbformat.from_dict(submit.read(self.before))
-            ClearOutputPreprocessor().preprocess(notebook, {})
-            try:
-                self.preprocess(notebook, {"metadata": {"path": "."}})
-            except (CellExecutionError, DeadKernelError) as error:
-                self.failure = f"{self.place}: {error}"
-            for cell in submit.code_cells(notebook):  # whatever the kernel replied
-                for error in submit.shown([cell], "error"):
-                    self.failure = f"{submit.quote(cell['source'])} failed:\n{error}"
-            self.finish()
-        except Exception as error:  # noqa: BLE001 - it ends this notebook alone
+            part(*given)
+        except FileNotFoundError as error:
+            self.failure = f"There is no {error.filename}: write out its whole name."
+        except Exception as error:  # noqa: BLE001
             self.failure = f"{type(error).__name__}: {error}"
 
-    def finish(self) -> None:
-        """Makes pictures smaller, notes how it ran, writes the file into build/."""
-        for cell in submit.code_cells(self.nb):
+    def execute(self, path: Path) -> None:
+        """Executes a notebook and leaves it in build/."""
+        self.began, self.before = time.time(), path.read_bytes()
+        notebook = nbformat.from_dict(submit.read(self.before))
+        ClearOutputPreprocessor().preprocess(notebook, {})
+        try:
+            self.preprocess(notebook, {"metadata": {"path": "."}})
+        except (CellExecutionError, DeadKernelError) as error:
+            self.failure = f"{self.place}: {error}"
+        for cell in submit.code_cells(notebook):  # whatever the kernel replied
+            for error in submit.shown([cell], "error"):
+                self.failure = f"{submit.quote(cell['source'])} failed:\n{error}"
             for output in cell["outputs"]:
                 if png := output.get("data", {}).get("image/png"):
                     output["data"]["image/png"] = smaller(png)
@@ -110,44 +110,41 @@ class Run(ExecutePreprocessor):
         run = {"took": self.took, **submit.stamp(self.nb)}
         self.nb.metadata.update(language_info={"name": "python"}, run=run)
         self.content = (nbformat.writes(self.nb).rstrip() + "\n").encode()
-        submit.write(BUILD / self.path.name, self.content)
+        submit.write(BUILD / path.name, self.content)
 
-    def keep(self) -> None:
+    def keep(self, path: Path) -> None:
         """Replaces the notebook, its results in README and its picture in docs/."""
-        name, cells = self.path.stem, submit.code_cells(self.nb)
-        if self.path.read_bytes() != self.before:
+        name, cells = path.stem, submit.code_cells(self.nb)
+        if path.read_bytes() != self.before:
             self.failure = "It was saved while it ran: its run is in build/."
         elif submit.STAND_IN in "".join(submit.shown(cells, "text/")):
             self.failure = "It ran on stand-in data: its run is in build/."
         else:
-            submit.write(self.path, self.content)
+            submit.write(path, self.content)
             if README.exists():
-                text = README.read_text("utf-8")
-                told = f"`{name}`, {self.took}:\n```text\n{self.results}\n```"
-                for old in re.findall(f"(?s)<!-- {name} -->.*?<!-- end -->", text):
-                    text = text.replace(old, f"<!-- {name} -->\n{told}\n<!-- end -->")
+                block = f"(?s)(?<=<!-- {name} -->\n).*?(?=<!-- end -->)"
+                told = f"`{name}`, {self.took}:\n```text\n{self.results}\n```\n"
+                text = re.sub(block, lambda _: told, README.read_text("utf-8"))
                 submit.write(README, text.encode())
             if png := tagged(self.nb, "cover", "image/png"):
-                sizes = (smaller(png, width) for width in (600, 450, 300, 200))
-                small = next(size for size in sizes if len(size) <= 100_000)  # 75 kB
-                submit.write(DOCS / f"{name}.png", base64.b64decode(small))
+                submit.write(DOCS / f"{name}.png", base64.b64decode(smaller(png, 600)))
 
-    def report(self) -> str:
+    def report(self, path: Path) -> str:
         """How it went, the text of its results cell, and what failed."""
         verdict, took = "failed" if self.failure else "passed", self.took.split(" on ")
-        lines = f"{self.path.name} {verdict}, {took[0]}", self.results, self.failure
+        lines = f"{path.name} {verdict}, {took[0]}", self.results, self.failure
         return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(filter(None, lines)))
 
 
 def run_all(runs: dict[Path, Run]) -> None:
     """Runs hw2_cnn on all cores, then the others one a core, and tells where they are."""
-    large = [path for path in runs if path.name.startswith("hw2_cnn")]
-    small, terminal = [path for path in runs if path not in large], sys.stdout.isatty()
+    large = [item for item in runs.items() if item[0].name.startswith("hw2_cnn")]
+    small, terminal = [i for i in runs.items() if i not in large], sys.stdout.isatty()
     for group, at_once in (large, 1), (small, CORES):
         pool = ThreadPoolExecutor(at_once)
-        jobs = {pool.submit(runs[path].attempt, path): path for path in group}
+        jobs = {pool.submit(r.attempt, r.execute, p): (p.stem, r) for p, r in group}
         while left := wait(jobs, timeout=1 if terminal else 30).not_done:
-            now = [(jobs[job].stem, runs[jobs[job]]) for job in left if job.running()]
+            now = [jobs[job] for job in left if job.running()]
             told = [f"{n} {r.place:.32} {time.time() - r.began:.0f} s" for n, r in now]
             line = f"{'   '.join(told):.79}"
             print(f"\r\x1b[K{line}" if terminal else f"{line}\n", end="", flush=True)
@@ -156,8 +153,6 @@ def run_all(runs: dict[Path, Run]) -> None:
 def main() -> int:
     in_place = sys.argv[1:2] == ["--in-place"]
     names = re.findall(r"\S.*?\.ipynb|\S+", " ".join(sys.argv[1 + in_place :]))
-    for name in [name for name in os.environ if name.startswith(FAMILIES)]:
-        del os.environ[name]
     os.environ |= dict.fromkeys(FOLDERS, str(BUILD.resolve() / "settings"))
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     for kind in signal.SIGINT, signal.SIGTERM:  # the first is ignored under `&`
@@ -172,10 +167,10 @@ def main() -> int:
                 run.km.provisioner.process.wait()
         print("\nstopped; no notebook was replaced", flush=True)
         os._exit(130)  # the threads would wait for their kernels
-    for run in runs.values():
+    for path, run in runs.items():
         if in_place and not run.failure:
-            run.keep()
-    print("\n" + "\n\n".join(run.report() for run in runs.values()))
+            run.attempt(run.keep, path)
+    print("\n" + "\n\n".join(run.report(path) for path, run in runs.items()))
     return int(any(run.failure for run in runs.values()))
 
 

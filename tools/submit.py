@@ -28,20 +28,20 @@ def read(content: bytes) -> dict:
         json.dumps(notebook, ensure_ascii=False).encode("utf-8")  # no half characters
         if notebook["nbformat"] != 4:
             raise ValueError(f"its format is {notebook['nbformat']}")
-        notebook["metadata"].get("run", {}).get("code")
+        notebook["metadata"].get("run", {}).get("pictures", 0) + 0  # a number
         notebook["nbformat_minor"] = 5
         for number, cell in enumerate(notebook["cells"]):
             cell["source"] = "".join(cell["source"])
             cell.setdefault("id", f"cell-{number}")  # which some front ends drop
-            cell["metadata"].get("tags")
+            cell["metadata"].get("tags")  # so it is a dict
             for output in cell["outputs"] if cell["cell_type"] == "code" else ():
+                "".join(output.get("traceback", ""))  # all strings
                 if output["output_type"] == "stream":
                     output["text"] = "".join(output["text"])
                 for kind, value in output.get("data", {}).items():
                     output["data"][kind] = value if "json" in kind else "".join(value)
     except Exception as error:  # noqa: BLE001 - whatever a broken file leads to
-        reason = " ".join(f"{type(error).__name__} {error}".split())
-        raise ValueError(f"no notebook for Jupyter: {reason:.120}") from None
+        raise ValueError(f"no notebook for Jupyter: {error!r:.120}") from None
     return notebook
 
 
@@ -49,8 +49,11 @@ def write(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def code_cells(notebook: dict) -> list[dict]:
@@ -68,22 +71,21 @@ def shown(cells: list[dict], kind: str) -> list[str]:
     """What code cells show of a kind (text/, image/, error), piece by piece."""
     found = []
     for output in (output for cell in cells for output in cell["outputs"]):
-        plain = {"text/plain": output.get("text"), "error": output.get("traceback")}
+        error = "\n".join(output.get("traceback", ())) or output.get("ename")
+        plain = {"text/plain": output.get("text"), "error": error}
         for key, value in sorted(output.get("data", plain).items()):
             if key.startswith(kind) and value:
-                found.append("\n".join(value) if key == "error" else str(value))
+                found.append(str(value))
     return found
 
 
 def stamp(notebook: dict) -> dict:
     """What tells an edit from a run, blind to how a front end lays out a file."""
     cells = code_cells(notebook)
-    outputs = ["".join("".join(shown([cell], "")).split()) for cell in cells]
     made = {"pictures": len(shown(cells, "image/"))}
-    for key, texts in (
-        ("code", [c["source"].strip() for c in cells]),
-        ("outputs", outputs),
-    ):
+    sources = [cell["source"].strip() for cell in cells]
+    outputs = ["".join("".join(shown([cell], "")).split()) for cell in cells]
+    for key, texts in ("code", sources), ("outputs", outputs):
         made[key] = hashlib.sha256("\0".join(texts).encode()).hexdigest()
     return made
 
@@ -95,7 +97,9 @@ def faults(notebook: dict) -> list[str]:
     same_code, same_outputs = (run.get(key) == now[key] for key in ("code", "outputs"))
     pictures = run.get("pictures", 0) if same_code else "matplotlib" in str(cells)
     found = []
-    if None in counts:
+    if not cells:
+        found.append("holds no code")
+    elif None in counts:
         cell = quote(cells[counts.index(None)]["source"])
         found.append(f"has a cell that was not run, or lost its count ({cell})")
     elif counts != [*range(1, len(cells) + 1)]:
@@ -119,7 +123,7 @@ def judge(files: dict[str, bytes]) -> list[str]:
     found, codes = [], {}
     for path in map(Path, (TEX, PDF, *NOTEBOOKS)):
         name = path.name
-        cure = "run `make pdf`" if name == PDF else f"run `git checkout {name}`"
+        cure = "run `make pdf`" if name == PDF else f"mend it, or `git checkout {name}`"
         again = f"*Restart and Run All*, save; or `make execute NOTEBOOKS={name}`"
         try:
             files[name] = path.read_bytes()
@@ -128,16 +132,16 @@ def judge(files: dict[str, bytes]) -> list[str]:
                     found.append(f"{name} is older than {copy}: rename or remove that")
             if name in NOTEBOOKS:
                 notebook = read(files[name])
-                other = codes.setdefault(stamp(notebook)["code"], name)
-                if other != name:
+                if (other := codes.setdefault(stamp(notebook)["code"], name)) != name:
                     found.append(f"{name} has the same code as {other}: {cure}")
                 found += [f"{name} {fault}: {again}" for fault in faults(notebook)]
         except (OSError, ValueError) as error:
             found.append(f"{name} cannot be read ({error}): {cure}")
-    source, pdf = (files.get(name, b"") for name in (TEX, PDF))
+    source, paper = (files.get(name, b"") for name in (TEX, PDF))
+    md5 = hashlib.md5(source).hexdigest().upper().encode()
     for line in UNFINISHED.findall(source.decode("utf-8", "replace")):
         found.append(f"{TEX} is unfinished ({quote(line)}): mend it and run `make pdf`")
-    if pdf and hashlib.md5(source).hexdigest().upper().encode() not in pdf:
+    if {TEX, PDF} <= {*files} and md5 not in paper:
         found.append(f"{PDF} was not built from the present {TEX}: run `make pdf`")
     return found
 
@@ -147,12 +151,13 @@ def main() -> str:
     netid, files, archive = " ".join(sys.argv[1:]), {}, io.BytesIO()
     if not re.fullmatch("[a-z]{1,8}[0-9]{1,8}", netid):
         return f"{netid!r} is no NetID: run `make zip NETID=ab1234` with yours."
+    if not any(os.path.exists(name) for name in (TEX, PDF, *NOTEBOOKS)):
+        return f"Nothing to pack is in {os.getcwd()}: change to the project's folder."
     if found := judge(files):
         return ".\n".join([*found, ""]).strip()
     with zipfile.ZipFile(archive, "w") as out:
         for name in sorted((PDF, *NOTEBOOKS)):
             entry = zipfile.ZipInfo(name)  # of 1 January 1980, as no date is given
-            entry.create_system = 3  # Unix, wherever it is packed
             entry.external_attr = 0o100644 << 16
             out.writestr(entry, files[name], zipfile.ZIP_DEFLATED, 9)
     try:
