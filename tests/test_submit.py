@@ -95,9 +95,9 @@ def test_missing_or_unreadable_file(name):
 def test_files_that_do_not_belong_together():
     shutil.copy(MOE, "hw2_rnn.ipynb")
     zips("hw2_rnn.ipynb has the same code as hw2_moe.ipynb: mend it, or `git")
-    Path(submit.TEX).write_text("the paper\n% TODO: prove it")
+    Path(submit.TEX).write_text("the paper\n<<<<<<< HEAD")
     zips("hw2_theory.pdf was not built from the present hw2_theory.tex: run `make pdf`")
-    zips("hw2_theory.tex is unfinished (`% TODO: prove it`)")
+    zips("hw2_theory.tex is unfinished (`<<<<<<< HEAD`)")
     Path(submit.PDF).write_text("")
     zips("hw2_theory.pdf was not built from the present hw2_theory.tex: run `make pdf`")
     os.chdir("build")

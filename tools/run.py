@@ -105,11 +105,11 @@ class Run(ExecutePreprocessor):
             for output in cell["outputs"]:
                 if png := output.get("data", {}).get("image/png"):
                     output["data"]["image/png"] = smaller(png)
-        seconds, self.results = time.time() - self.began, tagged(self.nb, "results")
+        seconds, self.results = time.time() - self.began, tagged(notebook, "results")
         self.took = f"{seconds:.0f} s on {machine()}"
-        run = {"took": self.took, **submit.stamp(self.nb)}
-        self.nb.metadata.update(language_info={"name": "python"}, run=run)
-        self.content = (nbformat.writes(self.nb).rstrip() + "\n").encode()
+        run = {"took": self.took, **submit.stamp(notebook)}
+        notebook.metadata.update(language_info={"name": "python"}, run=run)
+        self.content = (nbformat.writes(notebook).rstrip() + "\n").encode()
         submit.write(BUILD / path.name, self.content)
 
     def keep(self, path: Path) -> None:

@@ -18,7 +18,7 @@ NAMES = ("hw2_moe", "hw2_cnn", "hw2_rnn", "seq_classification")
 NOTEBOOKS = [f"{name}.ipynb" for name in NAMES]
 PDF, TEX = "hw2_theory.pdf", "hw2_theory.tex"
 STAND_IN = "STAND-IN DATA"  # what hw2_cnn prints where it found no photographs
-UNFINISHED = re.compile(r"^.*\b(?:TODO|FIXME)\b.*$", re.MULTILINE)
+UNFINISHED = re.compile(r"^(?:<{7} |.*\b(?:TODO|FIXME)\b).*$", re.MULTILINE)
 
 
 def read(content: bytes) -> dict:
@@ -128,7 +128,7 @@ def judge(files: dict[str, bytes]) -> list[str]:
         try:
             files[name] = path.read_bytes()
             for copy in Path().glob(f"*{path.stem}*{path.suffix}"):
-                if copy.stat().st_mtime > path.stat().st_mtime:
+                if copy.lstat().st_mtime > path.stat().st_mtime:
                     found.append(f"{name} is older than {copy}: rename or remove that")
             if name in NOTEBOOKS:
                 notebook = read(files[name])
