@@ -82,7 +82,7 @@ def test_headings_and_the_last_part(prose, cells):
     assert "**Try it**" in prose.split(headings[-1])[1]
     tags = [cell["metadata"].get("tags", []) for cell in cells]
     assert [tag for tag in tags if "results" in tag] == tags[-1:]
-    assert re.match(r".* got\b", "".join(submit.shown(cells[-1:], "text/")))
+    assert re.match(r".* got +asked\n", "".join(submit.shown(cells[-1:], "text/")))
     cover = [cell for cell in cells if "cover" in cell["metadata"].get("tags", [])]
     assert len(cover) == 1 and submit.shown(cover, "image/png")
 

@@ -81,10 +81,10 @@ class Run(ExecutePreprocessor):
         self.place = f"{index + 1}/{len(self.nb.cells)} {submit.quote(cell['source'])}"
         return super().preprocess_cell(cell, resources, index)
 
-    def attempt(self, part: Callable, *given: Path) -> None:
+    def attempt(self, part: Callable, path: Path) -> None:
         """Does a part of the work; whatever fails is noted, and ends this notebook alone."""
         try:
-            part(*given)
+            part(path)
         except FileNotFoundError as error:
             self.failure = f"There is no {error.filename}: write out its whole name."
         except Exception as error:  # noqa: BLE001
@@ -138,7 +138,7 @@ class Run(ExecutePreprocessor):
 
 def run_all(runs: dict[Path, Run]) -> None:
     """Runs hw2_cnn on all cores, then the others one a core, and tells where they are."""
-    large = [item for item in runs.items() if item[0].name.startswith("hw2_cnn")]
+    large = [(p, r) for p, r in runs.items() if p.name.startswith("hw2_cnn")]
     small, terminal = [i for i in runs.items() if i not in large], sys.stdout.isatty()
     for group, at_once in (large, 1), (small, CORES):
         pool = ThreadPoolExecutor(at_once)
